@@ -1,0 +1,100 @@
+"""Give every intermediate tensor a fixed place in one arena, known when compiling.
+
+    a = alloc_tensor([64])           arena = alloc_storage(256 bytes)
+    f(x, a)                          a = alloc_tensor(arena, offset 0, [64])
+    b = alloc_tensor([64])      ->   f(x, a)
+    g(a, b)                          b = alloc_tensor(arena, offset 256, [64])
+    c = alloc_tensor([64])           g(a, b)
+    h(b, c)                          c = alloc_tensor([64])       (returned, so the caller's)
+    return c                         ...
+
+Tensors that live at the same time never overlap; largest first, each at the lowest offset that is free for its whole life (the
+greedy-by-size planner of Pisarchyk & Lee 2020, arXiv:2001.03288). Runs last, after `CallTIRRewrite` and `CanonicalizeBindings`.
+"""
+
+from dataclasses import dataclass
+
+import tvm
+from tvm import relax
+from tvm.ir.transform import Pass
+
+ALIGN = 64  # a cache line, and the widest vector
+ALLOC, RESHAPE = "relax.builtin.alloc_tensor", "relax.reshape"
+
+
+@dataclass
+class Tensor:
+    """One intermediate: its allocation, its size in bytes, and the first and last binding that touch it."""
+
+    var: relax.Var
+    size: int
+    first: int
+    last: int
+    offset: int = 0
+
+
+def is_op(value: relax.Expr, name: str) -> bool:
+    return isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op) and value.op.name == name
+
+
+def nbytes(var: relax.Var) -> int:
+    size = 1
+    for extent in var.ty.shape:
+        size *= int(extent)
+    return size * ((tvm.DataType(var.ty.dtype.dtype).bits + 7) // 8)
+
+
+def place(tensors: list[Tensor]) -> int:
+    """Set each tensor's offset; returns the bytes of the arena."""
+    done: list[Tensor] = []
+    for tensor in sorted(tensors, key=lambda t: (-t.size, t.first)):
+        rivals = [other for other in done if other.first <= tensor.last and tensor.first <= other.last]
+        offset = 0
+        for other in sorted(rivals, key=lambda t: t.offset):
+            if offset + tensor.size <= other.offset:
+                break
+            offset = max(offset, -(-(other.offset + other.size) // ALIGN) * ALIGN)
+        tensor.offset = offset
+        done.append(tensor)
+    return max((t.offset + t.size for t in tensors), default=0)
+
+
+def intermediates(function: relax.Function, bindings: list[relax.Binding]) -> list[Tensor]:
+    """Allocated tensors that are not returned, with their lives."""
+    tensors: dict[relax.Var, Tensor] = {}
+    root: dict[relax.Var, relax.Var] = {}
+    for index, binding in enumerate(bindings):
+        if is_op(binding.value, ALLOC):
+            tensors[binding.var] = Tensor(binding.var, nbytes(binding.var), index, index)
+            continue
+        used = [root.get(var, var) for var in relax.analysis.free_vars(binding.value)]
+        for var in used:
+            if var in tensors:
+                tensors[var].last = index
+        if is_op(binding.value, RESHAPE) and used:
+            root[binding.var] = used[0]
+    returned = {root.get(var, var) for var in relax.analysis.free_vars(function.body.body)}
+    return [tensor for var, tensor in tensors.items() if var not in returned]
+
+
+@relax.transform.function_pass(opt_level=0, name="plan_memory")
+def plan_memory(function: relax.Function, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> relax.Function:
+    bindings = [binding for block in function.body.blocks for binding in block.bindings]
+    if any(is_op(binding.value, "relax.memory.alloc_storage") for binding in bindings):
+        return function
+    tensors = intermediates(function, bindings)
+    if not tensors:
+        return function
+    size = place(tensors)
+    storage = relax.op.memory.alloc_storage(relax.ShapeExpr([size]), 0, "global", "uint8")
+    arena = relax.Var("arena", relax.ObjectType())
+    new: list[relax.Binding] = [relax.VarBinding(arena, storage)]
+    offsets = {tensor.var: tensor.offset for tensor in tensors}
+    for binding in bindings:
+        if binding.var in offsets:
+            shape, dtype = binding.value.args[:2]
+            placed = relax.op.memory.alloc_tensor(arena, offsets[binding.var], shape, dtype)
+            binding = relax.VarBinding(binding.var, placed)
+        new.append(binding)
+    body = relax.SeqExpr([relax.BindingBlock(new)], function.body.body)
+    return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)

@@ -1,0 +1,1 @@
+"""Schedules: how one tensor program becomes loops for one machine."""

@@ -1,0 +1,5 @@
+"""Rules for machines with vector registers, caches and few cores. `RULES`: most specific first, the last takes everything."""
+
+from schedules.cpu.fallback import fallback
+
+RULES = [fallback]

@@ -1,0 +1,29 @@
+"""A knob space: every way one rule can schedule one program, as named choices.
+
+    Space("conv2d", knobs={"tile_w": (1, 2, 4, 7, 14), "tile_k": (1, 2)}, default={"tile_w": 14, "tile_k": 1}, apply=...)
+
+A point, one value for each knob, is a plain dict: it prints, it diffs, it is one database row, and it outlives a TVM upgrade.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tvm.s_tir import Schedule
+
+Value = int | str | bool
+Point = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a rule offers for one program. `default` is good without any search; `apply` makes the loops of one point."""
+
+    rule: str
+    default: Point
+    apply: Callable[[Point], Schedule] = field(repr=False)
+    knobs: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.default.keys() == self.knobs.keys(), f"{self.rule}: the default point names other knobs than the space"
+        for name, value in self.default.items():
+            assert value in self.knobs[name], f"{self.rule}: default {name}={value} is not among {self.knobs[name]}"

@@ -1,0 +1,46 @@
+"""The whole compiler on one screen."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import tvm
+
+from schedules.apply import schedule
+from stack.emit.emit import emit
+from stack.frontends import onnx
+from stack.library import Library
+from stack.trace import instruments
+from targets.registry import family_of, find
+
+Progress = Callable[[str, int, int], None]
+
+
+def compile(
+    model: str | Path,
+    target: str = "x86",
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    threads: int | None = None,
+    on_progress: Progress | None = None,
+) -> Library:
+    """Compile the model in a file into a library for one kind of machine.
+
+    `shapes` fixes the inputs whose shapes the file leaves open; `threads` is how many the result uses (default: all cores this process
+    may use); `on_progress` is called with (stage, done, total). Raises StackError for whatever the caller can mend.
+    """
+    report = on_progress or (lambda stage, done, total: None)
+    machine = find(target)
+    family = family_of(machine)
+    report("import", 0, 1)
+    network = onnx.load(Path(model), shapes or {})  # file -> Relax
+    module = network.module
+    passes = family.graph_passes(machine.machine)
+    with tvm.transform.PassContext(instruments=instruments()):
+        for done, graph_pass in enumerate(passes):  # Relax -> Relax that calls TensorIR
+            report("graph", done, len(passes))
+            module = graph_pass(module)
+    module = schedule(module, family.rules, machine.machine, lambda done, total: report("schedule", done, total))
+    folder = tempfile.TemporaryDirectory(prefix="stack-")
+    emit(network, module, machine, family, Path(folder.name), lambda done, total: report("build", done, total))
+    return Library.open(Path(folder.name), threads=threads, keep=folder)

@@ -1,0 +1,49 @@
+"""Write all files of a library into a folder: what the container needs, then `manifest.json` with the hash of each."""
+
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import tvm
+from tvm import tirx
+
+from stack.emit import kernels, native
+from stack.emit.program import read_program
+from stack.frontends.model import Model
+from targets.target import Family, Target
+
+FORMAT = 1  # raise it when a library of the old form cannot be loaded any more
+
+
+def emit(
+    network: Model, module: tvm.IRModule, target: Target, family: Family, folder: Path, on_progress: Callable[[int, int], None]
+) -> None:
+    """Emit the scheduled `module` into `folder`."""
+    name = native.c_name(network.name)
+    program = read_program(module, network.input_names, network.output_names)
+    programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
+    used = sorted({step.kernel for step in program.steps if step.kernel})
+    with tempfile.TemporaryDirectory(prefix="stack-build-") as work:
+        objects = kernels.build_objects([programs[kernel] for kernel in used], target, Path(work), on_progress)
+        (folder / f"{name}.h").write_text(native.header(name, program, target.name))
+        native.link(name, native.source(name, program), objects, folder, Path(work))
+    (folder / "weights.bin").write_bytes(program.weight_file())
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "container": family.container,
+        "target": {"name": target.name, "family": target.family, "features": list(target.features), "codegen": dict(target.codegen)},
+        "machine": asdict(target.machine),
+        "versions": {package: importlib.metadata.version(package) for package in ("stack-compiler", "apache-tvm")},
+        "inputs": [asdict(tensor) for tensor in program.inputs],
+        "outputs": [asdict(tensor) for tensor in program.outputs],
+        "arena_bytes": program.arena_bytes,
+        "weight_bytes": program.weight_bytes,
+        "operators": [{"kernel": step.kernel or "copy"} for step in program.steps],
+        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

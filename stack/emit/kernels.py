@@ -1,0 +1,92 @@
+"""Scheduled TensorIR programs -> object files of plain C functions.
+
+    @T.prim_func                                         int32_t fused_conv2d_relu(float *data, float *weight, float *out)
+    def fused_conv2d_relu(data: T.Buffer(...), ...)  ->
+
+TVM wraps a function into its packed calling convention; we keep the pointers instead, so that C can call a kernel like any function.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.ir import PointerType, PrimType
+
+from targets.target import Target
+
+
+def plain_pointers(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
+    """Buffer parameters become pointers, and the function returns 0."""
+    pointers = [tirx.Var(buffer.name, PointerType(buffer.ty.dtype)) for buffer in function.params]
+    views = [tirx.DeclBuffer(buffer, data=pointer) for buffer, pointer in zip(function.params, pointers, strict=True)]
+    zero, cpu = tirx.const(0, "int32"), tirx.const(1, "int32")
+    body = tirx.AttrStmt("default", "device_type", cpu, tirx.SeqStmt([*views, function.body]))
+    body = tirx.SeqStmt([tirx.AttrStmt("default", "device_id", zero, body), tirx.Return(zero)])
+    return tirx.PrimFunc(pointers, body, PrimType("int32"), function.attrs)
+
+
+def lowering() -> tvm.transform.Sequential:
+    """TensorIR blocks -> flat loops over pointers, in the order of TVM's own CPU pipeline less what only GPUs need."""
+    s, t = s_tir.transform, tirx.transform
+    return tvm.transform.Sequential(
+        [
+            s.CanonicalizeLoop(),
+            s.LowerInitBlock(),
+            s.PlanAndUpdateBufferAllocationLocation(),
+            s.ConvertBlocksToOpaque(),
+            s.CompactBufferAllocation(),
+            s.LowerMatchBuffer(),
+            s.StmtSimplify(),
+            s.LowerOpaqueBlock(),
+            t.FlattenBuffer(),
+            t.BF16ComputeLegalize(),
+            t.NarrowDataType(32),
+            s.LoopPartition(),
+            t.VectorizeLoop(True),
+            t.StorageRewrite(),
+            s.HoistIfThenElse(),
+            t.UnrollLoop(),
+            s.RenormalizeSplitPattern(),
+            t.StmtSimplify(),
+            t.RemoveNoOp(),
+            s.RewriteUnsafeSelect(),
+            t.CommonSubexprElim(),
+            t.prim_func_pass(plain_pointers, opt_level=0, name="plain_pointers"),
+            t.LowerTVMBuiltin(),
+            t.LowerIntrin(),
+            t.BF16StorageLegalize(),
+        ]
+    )
+
+
+def build_object(program: tirx.PrimFunc, target: tvm.target.Target, file: Path) -> None:
+    """Compile one program into one object file."""
+    module = tirx.transform.BindTarget(target)(tvm.IRModule({"main": program}))
+    with target:
+        module = lowering()(module)
+        tvm.get_global_func("target.build.llvm")(module, target).write_to_file(str(file), "o")
+
+
+def build_objects(
+    programs: Sequence[tirx.PrimFunc],
+    target: Target,
+    folder: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """One object a program, named after its symbol; both cores work, and the order of the result does not depend on them."""
+    codegen = tvm.target.Target(dict(target.codegen))
+    files = [folder / f"{program.attrs['global_symbol']}.o" for program in programs]
+    done = 0
+
+    def build(job: tuple[tirx.PrimFunc, Path]) -> None:
+        nonlocal done
+        build_object(job[0], codegen, job[1])
+        done += 1
+        if on_progress:
+            on_progress(done, len(files))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(build, zip(programs, files, strict=True)))
+    return files

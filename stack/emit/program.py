@@ -1,0 +1,124 @@
+"""Read the final Relax main as a straight list of calls: what the C emitter prints and the profiler names.
+
+in:  main after `plan_memory`: kernel calls over arguments, constants, views (reshape), tensors in the arena, and tensors to return
+out: Program: inputs, outputs, weights with offsets, arena size, and one Step per kernel call
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst
+
+from relay_passes.plan_memory import ALIGN, ALLOC, RESHAPE, is_op
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: `kind` is in, out, weights or arena; `index` a position (in, out) or a byte offset (weights, arena)."""
+
+    kind: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call, or where `kernel` is None a copy of `bytes` from the first place to the second."""
+
+    kernel: str | None
+    arguments: tuple[Place, ...]
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass
+class Program:
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    steps: list[Step] = field(default_factory=list)
+    weights: list[np.ndarray] = field(default_factory=list)
+    weight_bytes: int = 0
+    arena_bytes: int = 0
+
+    def add_weight(self, array: np.ndarray) -> int:
+        """Append a constant; returns its offset."""
+        offset = -(-self.weight_bytes // ALIGN) * ALIGN
+        self.weights.append(array)
+        self.weight_bytes = offset + array.nbytes
+        return offset
+
+    def weight_file(self) -> bytes:
+        blob = bytearray()
+        for array in self.weights:
+            blob += b"\0" * (-len(blob) % ALIGN)
+            blob += array.tobytes()
+        return bytes(blob)
+
+
+def tensor(name: str, expr: relax.Expr) -> Tensor:
+    return Tensor(name, tuple(int(extent) for extent in expr.ty.shape), str(expr.ty.dtype.dtype))
+
+
+def read_program(module: tvm.IRModule, input_names: list[str], output_names: list[str]) -> Program:
+    """Read `module["main"]`; names are the model's own, in order."""
+    main = module["main"]
+    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    tuples = {b.var: list(b.value.fields) for b in bindings if isinstance(b.value, relax.Tuple)}
+    result = main.body.body
+    returned = list(result.fields) if isinstance(result, relax.Tuple) else tuples.get(result, [result])
+    program = Program(
+        inputs=[tensor(name, var) for name, var in zip(input_names, main.params, strict=True)],
+        outputs=[tensor(name, value) for name, value in zip(output_names, returned, strict=True)],
+    )
+    views = {b.var: b.value.args[0] for b in bindings if is_op(b.value, RESHAPE)}
+    places: dict[relax.Var, Place] = {var: Place("in", index) for index, var in enumerate(main.params)}
+    constants: dict[tuple[str, tuple[int, ...], bytes], Place] = {}
+
+    def root(value: relax.Expr) -> relax.Expr:
+        while value in views:
+            value = views[value]
+        return value
+
+    def place(value: relax.Expr) -> Place:
+        value = root(value)
+        if not isinstance(value, GenericConst):
+            return places[value]
+        array = np.ascontiguousarray(value.value.numpy())
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in constants:
+            constants[key] = Place("weights", program.add_weight(array))
+        return constants[key]
+
+    copies = []  # outputs that are an input, a constant, or another output
+    for index, value in enumerate(returned):
+        source = root(value)
+        if isinstance(source, GenericConst) or source in places:
+            copies.append((index, source, program.outputs[index]))
+        else:
+            places[source] = Place("out", index)
+
+    for binding in bindings:
+        value = binding.value
+        if is_op(value, "relax.memory.alloc_storage"):
+            program.arena_bytes = int(value.args[0].values[0])
+        elif is_op(value, "relax.memory.alloc_tensor"):
+            places[binding.var] = Place("arena", int(value.args[1]))
+        elif is_op(value, ALLOC):
+            assert binding.var in places, f"{binding.var} is neither returned nor in the arena"
+        elif isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
+            program.steps.append(Step(value.op.name_hint, tuple(place(argument) for argument in value.args)))
+        else:
+            assert binding.var in views or binding.var in tuples, f"cannot emit {value}"
+    for index, source, out in copies:
+        size = int(np.prod(out.shape, dtype=np.int64)) * tvm.DataType(out.dtype).itemsize
+        program.steps.append(Step(None, (place(source), Place("out", index)), size))
+    return program
+
+

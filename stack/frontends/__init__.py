@@ -1,0 +1,1 @@
+"""One file a format: a model file becomes Relax with known shapes."""

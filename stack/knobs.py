@@ -1,0 +1,29 @@
+"""The environment variables we read; there are no others. `stackc doctor` prints this table."""
+
+import os
+from pathlib import Path
+
+KNOBS = {
+    "STACK_DEBUG": "1: a line per pass; 2: also the schedule of each program; 3: also its lowered loops",
+    "STACK_DUMP": "folder that receives the IR after each pass that changed it, numbered in order",
+    "STACK_SKIP": "graph passes to leave out, by name, separated by commas",
+}
+
+
+def read(name: str) -> str:
+    assert name in KNOBS, f"{name} is missing from KNOBS"
+    return os.environ.get(name, "")
+
+
+def debug() -> int:
+    level = read("STACK_DEBUG")
+    return int(level) if level.isdigit() else 0
+
+
+def dump_folder() -> Path | None:
+    folder = read("STACK_DUMP")
+    return Path(folder) if folder else None
+
+
+def skipped() -> frozenset[str]:
+    return frozenset(name.strip() for name in read("STACK_SKIP").split(",") if name.strip())

@@ -1,0 +1,181 @@
+/* A small thread pool, and the entry points that LLVM kernels made by TVM call (tvm/runtime/c_backend_api.h).
+
+   A parallel loop is one closure called once per task; tasks divide the iterations by themselves. Workers spin for a moment after
+   each loop, since the next one of the same model follows within microseconds, and then sleep on a condition variable. A second
+   thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
+#include "runtime.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+struct group { void *sync; int32_t tasks; }; /* TVMParallelGroupEnv */
+typedef int (*closure)(int task, struct group *group, void *data);
+
+struct stack_pool {
+  int threads;
+  pthread_t *workers;
+  atomic_flag taken;
+  atomic_uint round;      /* odd/even does not matter: it only changes */
+  atomic_int unfinished, failed, sleeping, closing;
+  pthread_mutex_t lock;
+  pthread_cond_t wake;
+  closure run;
+  void *data;
+};
+
+struct worker { struct stack_pool *pool; int index; };
+
+static _Thread_local struct stack_pool *current;
+
+enum { SPINS = 20000 }; /* about a quarter of a millisecond */
+
+static inline void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#else
+  sched_yield();
+#endif
+}
+
+static void one_task(struct stack_pool *pool, int task) {
+  struct group group = {0, pool->threads};
+  int code = pool->run(task, &group, pool->data);
+  if (code) atomic_store(&pool->failed, code);
+}
+
+static void *work(void *argument) {
+  struct worker self = *(struct worker *)argument;
+  struct stack_pool *pool = self.pool;
+  free(argument);
+  unsigned seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (atomic_load_explicit(&pool->round, memory_order_acquire) == seen) {
+      if (++spins < SPINS) { relax(); continue; }
+      pthread_mutex_lock(&pool->lock);
+      atomic_fetch_add(&pool->sleeping, 1);
+      while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+      atomic_fetch_sub(&pool->sleeping, 1);
+      pthread_mutex_unlock(&pool->lock);
+    }
+    seen = atomic_load_explicit(&pool->round, memory_order_acquire);
+    if (atomic_load(&pool->closing)) return NULL;
+    one_task(pool, self.index);
+    atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_release);
+  }
+}
+
+static void start_round(struct stack_pool *pool) {
+  atomic_fetch_add(&pool->round, 1);
+  if (atomic_load(&pool->sleeping)) {
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+  }
+}
+
+struct stack_pool *stack_pool_new(int threads) {
+  struct stack_pool *pool = calloc(1, sizeof *pool);
+  if (!pool) return NULL;
+  pool->threads = 1;
+  atomic_flag_clear(&pool->taken);
+  pthread_mutex_init(&pool->lock, NULL);
+  pthread_cond_init(&pool->wake, NULL);
+  pool->workers = calloc(threads > 0 ? (size_t)threads : 1, sizeof *pool->workers);
+  for (int index = 1; pool->workers && index < threads; ++index) {
+    struct worker *worker = malloc(sizeof *worker);
+    if (!worker) break;
+    *worker = (struct worker){pool, index};
+    if (pthread_create(&pool->workers[index], NULL, work, worker)) { free(worker); break; }
+    pool->threads = index + 1; /* fewer than asked for where the system gives no more */
+  }
+  return pool;
+}
+
+void stack_pool_free(struct stack_pool *pool) {
+  if (!pool) return;
+  atomic_store(&pool->closing, 1);
+  start_round(pool);
+  for (int index = 1; index < pool->threads; ++index) pthread_join(pool->workers[index], NULL);
+  pthread_mutex_destroy(&pool->lock);
+  pthread_cond_destroy(&pool->wake);
+  free(pool->workers);
+  free(pool);
+}
+
+void stack_pool_use(struct stack_pool *pool) { current = pool; }
+
+static int parallel_launch(closure run, void *data, int tasks) {
+  struct stack_pool *pool = current;
+  (void)tasks; /* always 0: as many as there are threads */
+  if (!pool || pool->threads == 1 || atomic_flag_test_and_set(&pool->taken)) {
+    struct group alone = {0, 1};
+    return run(0, &alone, data);
+  }
+  pool->run = run;
+  pool->data = data;
+  atomic_store(&pool->failed, 0);
+  atomic_store(&pool->unfinished, pool->threads - 1);
+  start_round(pool);
+  current = NULL; /* a parallel loop inside a parallel loop stays on its thread */
+  one_task(pool, 0);
+  current = pool;
+  for (int spins = 0; atomic_load_explicit(&pool->unfinished, memory_order_acquire); ++spins)
+    if (spins < SPINS) relax(); else sched_yield();
+  int code = atomic_load(&pool->failed);
+  atomic_flag_clear(&pool->taken);
+  return code;
+}
+
+static int parallel_barrier(int task, struct group *group) { (void)task; (void)group; return -1; /* no rule emits one */ }
+
+/* Scratch memory of a kernel, freed in the reverse order of allocation, so each thread keeps a stack of blocks. */
+enum { DEPTH = 8 };
+struct scratch { int depth; struct { void *memory; size_t bytes; } block[DEPTH]; };
+static pthread_key_t scratch_key;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+
+static void scratch_free(void *argument) {
+  struct scratch *scratch = argument;
+  for (int i = 0; i < DEPTH; ++i) free(scratch->block[i].memory);
+  free(scratch);
+}
+static void scratch_init(void) { pthread_key_create(&scratch_key, scratch_free); }
+
+static void *workspace_alloc(int type, int id, uint64_t bytes, int code, int bits) {
+  (void)type; (void)id; (void)code; (void)bits;
+  pthread_once(&scratch_once, scratch_init);
+  struct scratch *scratch = pthread_getspecific(scratch_key);
+  if (!scratch) {
+    if (!(scratch = calloc(1, sizeof *scratch))) return NULL;
+    pthread_setspecific(scratch_key, scratch);
+  }
+  if (scratch->depth == DEPTH) return NULL;
+  int slot = scratch->depth;
+  if (scratch->block[slot].bytes < bytes) {
+    size_t rounded = (bytes + 4095) / 4096 * 4096;
+    free(scratch->block[slot].memory);
+    scratch->block[slot].memory = aligned_alloc(64, rounded);
+    scratch->block[slot].bytes = scratch->block[slot].memory ? rounded : 0;
+    if (!scratch->block[slot].memory) return NULL;
+  }
+  ++scratch->depth;
+  return scratch->block[slot].memory;
+}
+
+static int workspace_free(int type, int id, void *memory) {
+  (void)type; (void)id;
+  struct scratch *scratch = pthread_getspecific(scratch_key);
+  if (!scratch || scratch->depth == 0 || scratch->block[scratch->depth - 1].memory != memory) return -1;
+  --scratch->depth;
+  return 0;
+}
+
+/* LLVM kernels reach the runtime through these pointers, null in their object files and strong here. */
+int (*__TVMBackendParallelLaunch)(closure, void *, int) = parallel_launch;
+int (*__TVMBackendParallelBarrier)(int, struct group *) = parallel_barrier;
+void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = workspace_alloc;
+int (*__TVMBackendFreeWorkspace)(int, int, void *) = workspace_free;

@@ -1,0 +1,71 @@
+"""Find a target by name. A new machine is a new TOML file, a new family a new folder; nothing here changes.
+
+`x86` is not in a file: it means the machine this runs on.
+"""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import fields
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schedules.machine import Machine
+from stack.errors import StackError, UnknownTarget
+
+if TYPE_CHECKING:
+    from targets.target import Family, Target
+
+HERE = Path(__file__).parent
+HOST = "x86"
+
+
+@cache
+def files() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(HERE.glob("*/boards/*.toml"))}
+
+
+def names() -> list[str]:
+    return [HOST, *files()]
+
+
+def find(name: str) -> "Target":
+    """The target called `name`; UnknownTarget, with the nearest name, where there is none."""
+    if name == HOST:
+        from targets.x86.detect import this_machine
+
+        return this_machine()
+    if name in files():
+        return load(files()[name])
+    close = get_close_matches(name, names(), n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else "`stackc targets` lists them all"
+    raise UnknownTarget(f"no target is called '{name}'", hint=hint)
+
+
+def load(file: Path) -> "Target":
+    from targets.target import Target
+
+    entry = tomllib.loads(file.read_text())
+    machine = entry.pop("machine", {})
+    check_keys(entry, Target, file)
+    check_keys(machine, Machine, file)
+    return Target(name=file.stem, family=file.parts[-3], machine=Machine(**machine), **entry)
+
+
+def check_keys(entry: dict[str, object], kind: type, file: Path) -> None:
+    known = [field.name for field in fields(kind)]
+    for key in entry:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            raise StackError(
+                f"unknown key '{key}'",
+                at=str(file),
+                hint=f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(known)}",
+            )
+
+
+def family_of(target: "Target") -> "Family":
+    family: Callable[[], Family] = import_module(f"targets.{target.family}.family").family
+    return family()

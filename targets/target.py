@@ -1,0 +1,35 @@
+"""A target is data: what the code generator, the passes and the rules may assume. A family is the code that serves many targets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tvm.ir.transform import Pass
+
+from schedules.machine import Machine
+from schedules.rule import Rule
+
+
+@dataclass(frozen=True)
+class Target:
+    """One machine, or one kind of machines. Families differ in code; targets of a family only in these fields."""
+
+    name: str
+    family: str  # the folder under targets/
+    summary: str
+    codegen: Mapping[str, object]  # handed to tvm.target.Target as it is
+    machine: Machine
+    features: Sequence[str] = field(default=())  # what a CPU must have to run the result, in the operating system's words
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a group of machines is compiled for.
+
+    `graph_passes` gives the passes in order; `rules` the schedule rules, most specific first; `container` names the form of
+    library that `stack.emit` makes: "native" (C entry point, no TVM at run time) or "vm" (Relax virtual machine).
+    """
+
+    name: str
+    graph_passes: Callable[[Machine], Sequence[Pass]]
+    rules: Sequence[Rule]
+    container: str
