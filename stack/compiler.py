@@ -9,7 +9,8 @@ import tvm
 from schedules.apply import schedule
 from stack.emit.emit import emit
 from stack.frontends import onnx
-from stack.library import Library
+from stack.library import Library, checked_threads
+from stack.manifest import parse
 from stack.trace import instruments
 from targets.registry import family_of, find
 
@@ -30,6 +31,7 @@ def compile(
     may use); `on_progress` is called with (stage, done, total). Raises StackError for whatever the caller can mend.
     """
     report = on_progress or (lambda stage, done, total: None)
+    threads = checked_threads(threads)
     machine = find(target)
     family = family_of(machine)
     report("import", 0, 1)
@@ -42,5 +44,9 @@ def compile(
             module = graph_pass(module)
     module = schedule(module, family.rules, machine.machine, lambda done, total: report("schedule", done, total))
     folder = tempfile.TemporaryDirectory(prefix="stack-")
-    emit(network, module, machine, family, Path(folder.name), lambda done, total: report("build", done, total))
-    return Library.open(Path(folder.name), threads=threads, keep=folder)
+    try:
+        emit(network, module, machine, family, Path(folder.name), lambda done, total: report("build", done, total))
+    except BaseException:
+        folder.cleanup()
+        raise
+    return Library(Path(folder.name), parse(Path(folder.name)), threads, keep=folder)

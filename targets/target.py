@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from tvm.ir.transform import Pass
+from typing import TYPE_CHECKING
 
 from schedules.machine import Machine
-from schedules.rule import Rule
+
+if TYPE_CHECKING:  # running a library reads targets, and must not load TVM
+    from tvm.ir.transform import Pass
+
+    from schedules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,6 @@ class Family:
     """
 
     name: str
-    graph_passes: Callable[[Machine], Sequence[Pass]]
-    rules: Sequence[Rule]
+    graph_passes: "Callable[[Machine], Sequence[Pass]]"
+    rules: "Sequence[Rule]"
     container: str

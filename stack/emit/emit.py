@@ -1,6 +1,5 @@
 """Write all files of a library into a folder: what the container needs, then `manifest.json` with the hash of each."""
 
-import hashlib
 import importlib.metadata
 import json
 import tempfile
@@ -13,10 +12,9 @@ from tvm import tirx
 
 from stack.emit import kernels, native
 from stack.emit.program import read_program
+from stack import manifest as manifests
 from stack.frontends.model import Model
 from targets.target import Family, Target
-
-FORMAT = 1  # raise it when a library of the old form cannot be loaded any more
 
 
 def emit(
@@ -33,7 +31,7 @@ def emit(
         native.link(name, native.source(name, program), objects, folder, Path(work))
     (folder / "weights.bin").write_bytes(program.weight_file())
     manifest = {
-        "format": FORMAT,
+        "format": manifests.FORMAT,
         "name": name,
         "container": family.container,
         "target": {"name": target.name, "family": target.family, "features": list(target.features), "codegen": dict(target.codegen)},
@@ -44,6 +42,6 @@ def emit(
         "arena_bytes": program.arena_bytes,
         "weight_bytes": program.weight_bytes,
         "operators": [{"kernel": step.kernel or "copy"} for step in program.steps],
-        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
+        "files": {file.name: manifests.sha256(file) for file in sorted(folder.iterdir())},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (folder / manifests.NAME).write_text(json.dumps(manifest, indent=1) + "\n")

@@ -8,8 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from stack.emit.program import Place, Program, Step, Tensor
+from stack.emit.program import Place, Program, Step
 from stack.errors import StackError, ToolMissing
+from stack.manifest import Tensor
 
 RUNTIME = Path(__file__).parents[1] / "runtime"
 C_TYPES = {

@@ -12,6 +12,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from relay_passes.plan_memory import ALIGN, ALLOC, RESHAPE, is_op
+from stack.manifest import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,6 @@ class Step:
     kernel: str | None
     arguments: tuple[Place, ...]
     bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Tensor:
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass
