@@ -10,13 +10,10 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from schedules.machine import Machine
 from stack.errors import StackError, UnknownTarget
-
-if TYPE_CHECKING:
-    from targets.target import Family, Target
+from targets.target import Family, Target
 
 HERE = Path(__file__).parent
 HOST = "x86"
@@ -31,7 +28,18 @@ def names() -> list[str]:
     return [HOST, *files()]
 
 
-def find(name: str) -> "Target":
+def every() -> list[Target]:
+    """All targets, the one of this machine as far as it can be described without TVM (absent where it is no x86 with AVX2)."""
+    from targets.x86.detect import describe_machine
+
+    named = [load(file) for file in files().values()]
+    try:
+        return [describe_machine(), *named]
+    except StackError:
+        return named
+
+
+def find(name: str) -> Target:
     """The target called `name`; UnknownTarget, with the nearest name, where there is none."""
     if name == HOST:
         from targets.x86.detect import this_machine
@@ -44,18 +52,22 @@ def find(name: str) -> "Target":
     raise UnknownTarget(f"no target is called '{name}'", hint=hint)
 
 
-def load(file: Path) -> "Target":
-    from targets.target import Target
-
-    entry = tomllib.loads(file.read_text())
+def load(file: Path) -> Target:
+    """The target that a board file describes; its name is the file's, its family the folder's. StackError where the file is wrong."""
+    try:
+        entry = tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise StackError(f"the board file is not TOML: {error}", at=str(file)) from None
     machine = entry.pop("machine", {})
-    check_keys(entry, Target, file)
-    check_keys(machine, Machine, file)
+    check_keys(entry, [field.name for field in fields(Target) if field.name not in ("name", "family", "machine")], file)
+    check_keys(machine, [field.name for field in fields(Machine)], file)
+    for key in ("summary", "codegen"):
+        if key not in entry:
+            raise StackError(f"the key '{key}' is missing", at=str(file))
     return Target(name=file.stem, family=file.parts[-3], machine=Machine(**machine), **entry)
 
 
-def check_keys(entry: dict[str, object], kind: type, file: Path) -> None:
-    known = [field.name for field in fields(kind)]
+def check_keys(entry: dict[str, object], known: list[str], file: Path) -> None:
     for key in entry:
         if key not in known:
             close = get_close_matches(key, known, n=1)
@@ -66,6 +78,6 @@ def check_keys(entry: dict[str, object], kind: type, file: Path) -> None:
             )
 
 
-def family_of(target: "Target") -> "Family":
+def family_of(target: Target) -> Family:
     family: Callable[[], Family] = import_module(f"targets.{target.family}.family").family
     return family()

@@ -3,16 +3,16 @@
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import tvm
 from tvm import tirx
 
-from stack.emit import kernels, native
-from stack.emit.program import read_program
 from stack import manifest as manifests
+from stack.emit import kernels, native
+from stack.emit.program import Step, read_program
 from stack.frontends.model import Model
 from targets.target import Family, Target
 
@@ -41,7 +41,21 @@ def emit(
         "outputs": [asdict(tensor) for tensor in program.outputs],
         "arena_bytes": program.arena_bytes,
         "weight_bytes": program.weight_bytes,
-        "operators": [{"kernel": step.kernel or "copy"} for step in program.steps],
+        "operators": [operator(step, programs) for step in program.steps],
         "files": {file.name: manifests.sha256(file) for file in sorted(folder.iterdir())},
     }
     (folder / manifests.NAME).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def operator(step: Step, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
+    """What the profiler needs to know of one step."""
+    if step.kernel is None:
+        return {"kernel": "copy", "rule": "copy", "decision": {}, "flops": 0, "bytes": 2 * step.bytes}
+    attributes = programs[step.kernel].attrs
+    return {
+        "kernel": step.kernel,
+        "rule": str(attributes["stack.rule"]),
+        "decision": json.loads(str(attributes["stack.decision"])),
+        "flops": int(attributes["stack.flops"]),
+        "bytes": int(attributes["stack.bytes"]),
+    }

@@ -1,11 +1,14 @@
 """Read this machine: vector width and features from the kernel's flags, caches from sysfs, the clock by counting.
 
     this_machine() -> Target(name="x86", machine=Machine(cores=2, vector_bytes=64, ...), features=("avx2", "avx512f", ...))
+
+Only the name that LLVM has for this CPU needs TVM; the rest serves where libraries run.
 """
 
 import os
 import platform
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -35,8 +38,12 @@ def cpu_flags() -> frozenset[str]:
 
 def cpu_name() -> str:
     """The model name as the vendor writes it."""
-    match = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return match.group(1) if match else platform.processor()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    match = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
+    return match.group(1) if match else platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
@@ -62,8 +69,8 @@ def clock_ghz() -> float:
 
 
 @cache
-def this_machine() -> Target:
-    """The machine this process runs on, as a target called `x86`."""
+def describe_machine() -> Target:
+    """The machine this process runs on, but for what only a code generator knows: needs no TVM."""
     flags = cpu_flags()
     if not flags.issuperset(AVX2):
         raise StackError(
@@ -77,7 +84,7 @@ def this_machine() -> Target:
         name="x86",
         family="x86",
         summary=f"this machine: {cpu_name()}",
-        codegen={"kind": "llvm", "mcpu": host_cpu()},
+        codegen={},
         machine=Machine(
             cores=usable_cores(),
             vector_bytes=64 if wide else 32,
@@ -89,19 +96,38 @@ def this_machine() -> Target:
             int8_dot="avx512_vnni" in features,
             ghz=clock_ghz(),
         ),
-        features=tuple(sorted(set(features) | {flag for flag in EXTRA if flag in flags})),
+        features=tuple(sorted(set(features) | flags.intersection(LLVM_FEATURES.values()))),
     )
 
 
-# Features beyond the levels that LLVM uses once it is told this CPU's name; a library for `x86` needs them too.
-EXTRA = (
-    "avx512_bf16", "avx512_fp16", "avx512cd", "avx512_bitalg", "avx512_vbmi2", "avx512_vpopcntdq", "avx512ifma", "avx512vbmi",
-    "avx_vnni", "gfni", "vaes", "vpclmulqdq",
-)  # fmt: skip
+@cache
+def this_machine() -> Target:
+    """The machine this process runs on, as a target called `x86`."""
+    described = describe_machine()
+    return replace(described, codegen={"kind": "llvm", "mcpu": host_cpu(frozenset(described.features))})
 
 
-def host_cpu() -> str:
-    """LLVM's name for this CPU."""
+# What LLVM may use once it is told a CPU's name, beyond the levels above: its word, then the kernel's.
+LLVM_FEATURES = {
+    "bmi": "bmi1", "lzcnt": "abm", "movbe": "movbe", "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512cd": "avx512cd",
+    "avx512dq": "avx512dq", "avx512vl": "avx512vl", "avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16", "avx512fp16": "avx512_fp16",
+    "avx512bitalg": "avx512_bitalg", "avx512ifma": "avx512ifma", "avx512vbmi": "avx512vbmi", "avx512vbmi2": "avx512_vbmi2",
+    "avx512vpopcntdq": "avx512_vpopcntdq", "avxvnni": "avx_vnni", "gfni": "gfni", "vaes": "vaes", "vpclmulqdq": "vpclmulqdq",
+}  # fmt: skip
+
+
+def host_cpu(features: frozenset[str]) -> str:
+    """LLVM's name for this CPU; the psABI level instead where a hypervisor hides something that the named CPU has."""
     import tvm
 
-    return str(tvm.get_global_func("target.llvm_get_system_cpu")())
+    name = str(tvm.get_global_func("target.llvm_get_system_cpu")())
+    implied = tvm.get_global_func("target.llvm_get_cpu_features")(tvm.target.Target({"kind": "llvm", "mcpu": name}))
+    return choose_cpu(name, frozenset(map(str, implied)), features)
+
+
+def choose_cpu(name: str, implied: frozenset[str], features: frozenset[str]) -> str:
+    """`name` where `features` has everything that it implies."""
+    if all(kernel in features for llvm, kernel in LLVM_FEATURES.items() if llvm in implied):
+        return name
+    level4 = {LLVM_FEATURES[llvm] for llvm in ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")}
+    return "x86-64-v4" if features.issuperset(level4) else "x86-64-v3"
