@@ -14,6 +14,8 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
+from stack.emit.vector_math import expand_vector_math, name_vector_math
+from stack.emit.vector_tails import vector_tails
 from targets.target import Target
 
 
@@ -44,6 +46,7 @@ def lowering() -> tvm.transform.Sequential:
             t.BF16ComputeLegalize(),
             t.NarrowDataType(32),
             s.LoopPartition(),
+            vector_tails,
             t.VectorizeLoop(True),
             t.StorageRewrite(),
             s.HoistIfThenElse(),
@@ -53,10 +56,12 @@ def lowering() -> tvm.transform.Sequential:
             t.RemoveNoOp(),
             s.RewriteUnsafeSelect(),
             t.CommonSubexprElim(),
+            name_vector_math,
             t.prim_func_pass(plain_pointers, opt_level=0, name="plain_pointers"),
             t.LowerTVMBuiltin(),
             t.LowerIntrin(),
             t.BF16StorageLegalize(),
+            expand_vector_math,
         ]
     )
 
