@@ -52,8 +52,10 @@ def random_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
             value = rng.standard_normal(shape) * 0.1
         model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), node.output[0]))
         model.graph.node.remove(node)
-    for unused in [item for item in model.graph.initializer if item.name in {node.input[0] for node in filled}]:
-        model.graph.initializer.remove(unused)
+    sizes = {node.input[0] for node in filled}  # of the fills; old models list them among the inputs too
+    for items in (model.graph.initializer, model.graph.input):
+        for unused in [item for item in items if item.name in sizes]:
+            items.remove(unused)
 
 
 class Graph:

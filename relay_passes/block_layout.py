@@ -1,0 +1,306 @@
+"""Keep images in blocks of channels, one vector register wide, from the first convolution to the last operator that can follow.
+
+    y = conv2d(x, w)                 y = conv2d(x, w', NCHW -> NCHW16c)
+    z = relu(y)                ->    z = relu(y)                            [N, C/16, H, W, 16]
+    u = conv2d(z, v)                 u = conv2d(z, v', NCHW16c)
+    return u                         return unblock(u)
+
+Weights and per-channel constants are re-laid here, in numpy. Channels that do not fill their last block are padded with zero weights;
+a padded value only passes through operators that keep zeros harmless, and is cut back where it leaves the blocked part.
+Left alone: convolutions with fewer than 8 filters or groups that do not divide into blocks, other dtypes than float32, weights that are
+not constant.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst
+from tvm.ir.transform import Pass
+
+ELEMENTWISE = {
+    "relax.nn.relu", "relax.nn.leakyrelu", "relax.clip", "relax.sigmoid", "relax.tanh", "relax.nn.silu", "relax.nn.gelu", "relax.negative",
+    "relax.abs", "relax.erf", "relax.square", "relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "relax.minimum",
+}  # fmt: skip
+NEEDS_WHOLE_BLOCKS = {"relax.divide", "relax.exp", "relax.log", "relax.sqrt", "relax.rsqrt", "relax.power"}  # f(0) may not be finite
+SMALLEST = 8  # fewer channels than this are not worth a block
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A value in blocks: `expr` has shape [N, ceil(C / block), H, W, block]; `channels` is C."""
+
+    expr: relax.Expr
+    channels: int
+    block: int
+
+    @property
+    def padded(self) -> bool:
+        return self.channels % self.block != 0
+
+
+def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
+    """The static shape of a tensor, None for anything else."""
+    if not isinstance(expr.ty, relax.TensorType) or not isinstance(expr.ty.shape, relax.ShapeExpr):
+        return None
+    return tuple(int(extent) for extent in expr.ty.shape)
+
+
+def round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def block_channels(array: np.ndarray, block: int) -> np.ndarray:
+    """[1, C, ...] -> [1, ceil(C / block), ..., block], zeros behind the last channel."""
+    channels = array.shape[1]
+    padded = np.pad(array, [(0, 0), (0, round_up(channels, block) - channels)] + [(0, 0)] * (array.ndim - 2))
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(array.shape[0], -1, block, *array.shape[2:]), 2, -1))
+
+
+def block_weight(array: np.ndarray, block_in: int, block_out: int) -> np.ndarray:
+    """OIHW -> [O / block_out, I / block_in, H, W, block_in, block_out], zero padded."""
+    filters, channels, height, width = array.shape
+    k, c = round_up(filters, block_out), round_up(channels, block_in)
+    padded = np.zeros((k, c, height, width), array.dtype)
+    padded[:filters, :channels] = array
+    split = padded.reshape(k // block_out, block_out, c // block_in, block_in, height, width)
+    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
+
+
+class Blocker:
+    """Re-emits one straight-line function in order, remembering which variables also exist in blocks."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.builder = relax.BlockBuilder()
+        self.blocked: dict[relax.Var, Blocked] = {}
+        self.plain: dict[relax.Var, relax.Expr] = {}
+
+    def function(self, old: relax.Function) -> relax.Function:
+        self.plain.update({param: param for param in old.params})
+        with self.builder.function("main", list(old.params), attrs=dict(old.attrs or {})):
+            with self.builder.dataflow():
+                for block in old.body.blocks:
+                    for binding in block.bindings:
+                        self.binding(binding)
+                result = self.builder.emit_output(self.in_plain(old.body.body))
+            self.builder.emit_func_output(result)
+        return self.builder.finalize()["main"]
+
+    def binding(self, binding: relax.Binding) -> None:
+        value = binding.value
+        blocked = self.rewrite(value) if isinstance(value, relax.Call) else None
+        if blocked is not None:
+            self.blocked[binding.var] = blocked
+        else:
+            self.plain[binding.var] = self.emit(self.in_plain(value))
+
+    def in_plain(self, expr: relax.Expr) -> relax.Expr:
+        """`expr` over the new variables, every one in plain layout."""
+        if isinstance(expr, relax.Var):
+            if expr not in self.plain:
+                self.plain[expr] = self.as_plain(self.blocked[expr])
+            return self.plain[expr]
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self.in_plain(field) for field in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            return relax.TupleGetItem(self.in_plain(expr.tuple_value), expr.index)
+        if isinstance(expr, relax.Call):
+            return relax.Call(expr.op, [self.in_plain(argument) for argument in expr.args], expr.attrs, expr.ty_args)
+        return expr
+
+    # What a variable is now: blocked, plain, or both once somebody needed the other form.
+
+    def block_of(self, channels: int) -> int | None:
+        """Lanes per block for this many channels; None where blocks do not pay."""
+        if channels < SMALLEST:
+            return None
+        return self.lanes if channels > self.lanes // 2 else SMALLEST
+
+    def emit(self, expr: relax.Expr) -> relax.Expr:
+        return self.builder.emit(expr)
+
+    def as_blocked(self, value: relax.Expr) -> Blocked | None:
+        """`value` in blocks, converted if it is not; None where it cannot be."""
+        if value in self.blocked:
+            return self.blocked[value]
+        shape = shape_of(value)
+        if shape is None or len(shape) != 4 or value.ty.dtype.dtype != "float32" or (block := self.block_of(shape[1])) is None:
+            return None
+        if isinstance(value, GenericConst):
+            return Blocked(relax.const(block_channels(value.value.numpy(), block)), shape[1], block)
+        n, c, h, w = shape
+        padded = round_up(c, block)
+        source = self.in_plain(value)
+        if padded != c:
+            source = self.emit(relax.op.nn.pad(source, (0, 0, 0, padded - c, 0, 0, 0, 0)))
+        if (h, w) == (1, 1):
+            moved = relax.op.reshape(source, (n, padded // block, 1, 1, block))
+        else:
+            split = self.emit(relax.op.reshape(source, (n, padded // block, block, h, w)))
+            moved = relax.op.permute_dims(split, (0, 1, 3, 4, 2))
+        result = Blocked(self.emit(moved), c, block)
+        if isinstance(value, relax.Var):
+            self.blocked[value] = result
+        return result
+
+    def as_plain(self, value: Blocked) -> relax.Expr:
+        n, outer, h, w, block = shape_of(value.expr) or ()
+        if (h, w) == (1, 1):
+            flat = self.emit(relax.op.reshape(value.expr, (n, outer * block, 1, 1)))
+        else:
+            moved = self.emit(relax.op.permute_dims(value.expr, (0, 1, 4, 2, 3)))
+            flat = self.emit(relax.op.reshape(moved, (n, outer * block, h, w)))
+        if value.padded:
+            flat = self.emit(relax.op.strided_slice(flat, [1], [0], [value.channels]))
+        return flat
+
+    # One method an operator: the blocked result, or None to leave it as it is.
+
+    def rewrite(self, call: relax.Call) -> Blocked | None:
+        if not isinstance(call.op, tvm.ir.Op):
+            return None
+        name = call.op.name
+        if name == "relax.nn.conv2d":
+            return self.conv2d(call)
+        if name in ELEMENTWISE or name in NEEDS_WHOLE_BLOCKS:
+            return self.elementwise(call)
+        handlers: dict[str, Callable[[relax.Call], Blocked | None]] = {
+            "relax.nn.max_pool2d": self.pool,
+            "relax.nn.avg_pool2d": self.pool,
+            "relax.mean": self.reduce_image,
+            "relax.max": self.reduce_image,
+            "relax.concat": self.concat,
+        }
+        return handlers[name](call) if name in handlers else None
+
+    def conv2d(self, call: relax.Call) -> Blocked | None:
+        data, weight, attrs = call.args[0], call.args[1], call.attrs
+        if attrs.data_layout != "NCHW" or attrs.kernel_layout != "OIHW" or not isinstance(weight, GenericConst):
+            return None
+        array = weight.value.numpy()
+        shape = shape_of(data)
+        filters, groups = array.shape[0], int(attrs.groups)
+        block_out = self.block_of(filters)
+        if array.dtype != np.float32 or shape is None or block_out is None:
+            return None
+        depthwise = groups == shape[1] == filters
+        source = self.as_blocked(data)
+        if depthwise:
+            if source is None:
+                return None
+            block_out = source.block
+            array = block_weight(array, 1, block_out)
+            data_layout, kernel_layout = f"NCHW{block_out}c", f"OIHW1i{block_out}o"
+            groups = round_up(filters, block_out)
+        elif groups > 1:
+            per_group = filters // groups
+            if source is None or per_group % block_out or array.shape[1] % source.block:
+                return None
+            array = block_weight(array, source.block, block_out)
+            data_layout, kernel_layout = f"NCHW{source.block}c", f"OIHW{source.block}i{block_out}o"
+        elif source is None:  # few channels: read them as they are
+            array = block_weight(array, shape[1], block_out)
+            data_layout, kernel_layout = "NCHW", f"OIHW{shape[1]}i{block_out}o"
+        else:
+            array = block_weight(array, source.block, block_out)
+            data_layout, kernel_layout = f"NCHW{source.block}c", f"OIHW{source.block}i{block_out}o"
+        new = relax.op.nn.conv2d(
+            self.in_plain(data) if source is None else source.expr,
+            relax.const(array),
+            strides=attrs.strides,
+            padding=attrs.padding,
+            dilation=attrs.dilation,
+            groups=groups,
+            data_layout=data_layout,
+            kernel_layout=kernel_layout,
+            out_layout=f"NCHW{block_out}c",
+        )
+        return Blocked(self.emit(new), filters, block_out)
+
+    def elementwise(self, call: relax.Call) -> Blocked | None:
+        tensors = [argument for argument in call.args if isinstance(argument.ty, relax.TensorType)]
+        lead = next((self.blocked[value] for value in tensors if value in self.blocked), None)
+        if lead is None or lead.padded and call.op.name in NEEDS_WHOLE_BLOCKS:
+            return None
+        arguments: list[relax.Expr] = []
+        for value in call.args:
+            operand = self.operand(value, lead) if isinstance(value.ty, relax.TensorType) else value
+            if operand is None:
+                return None
+            arguments.append(operand)
+        return Blocked(self.emit(relax.Call(call.op, arguments, call.attrs)), lead.channels, lead.block)
+
+    def operand(self, value: relax.Expr, lead: Blocked) -> relax.Expr | None:
+        """`value` so that it broadcasts against `lead` in blocks."""
+        shape = shape_of(value)
+        if shape is None or value.ty.dtype.dtype != "float32":
+            return None
+        if all(extent == 1 for extent in shape):
+            return relax.op.reshape(self.in_plain(value), ()) if len(shape) > 0 else self.in_plain(value)
+        if isinstance(value, GenericConst):
+            array = value.value.numpy()
+            if array.ndim > 4 or array.ndim < 3 or array.shape[-3] != lead.channels:
+                return None
+            return relax.const(block_channels(array.reshape((1,) * (4 - array.ndim) + array.shape), lead.block))
+        blocked = self.as_blocked(value) if len(shape) == 4 and shape[1] == lead.channels else None
+        return blocked.expr if blocked is not None and blocked.block == lead.block else None
+
+    def pool(self, call: relax.Call) -> Blocked | None:
+        source, attrs = self.blocked.get(call.args[0]), call.attrs
+        if source is None or attrs.layout != "NCHW":
+            return None
+        operator = relax.op.nn.max_pool2d if call.op.name == "relax.nn.max_pool2d" else relax.op.nn.avg_pool2d
+        new = operator(
+            source.expr,
+            pool_size=attrs.pool_size,
+            strides=attrs.strides,
+            padding=attrs.padding,
+            dilation=attrs.dilation,
+            ceil_mode=bool(attrs.ceil_mode),
+            count_include_pad=bool(attrs.count_include_pad),
+            layout=f"NCHW{source.block}c",
+        )
+        return Blocked(self.emit(new), source.channels, source.block)
+
+    def reduce_image(self, call: relax.Call) -> Blocked | None:
+        """Mean or maximum over height and width with kept dimensions."""
+        source, attrs = self.blocked.get(call.args[0]), call.attrs
+        if source is None or attrs.axis is None or sorted(int(axis) % 4 for axis in attrs.axis) != [2, 3] or not attrs.keepdims:
+            return None
+        return Blocked(self.emit(relax.Call(call.op, [source.expr], call.attrs)), source.channels, source.block)
+
+    def concat(self, call: relax.Call) -> Blocked | None:
+        fields = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else []
+        parts = [self.blocked.get(field) for field in fields]
+        if int(call.attrs.axis) != 1 or not parts or any(part is None or part.padded for part in parts):
+            return None
+        whole = [part for part in parts if part is not None]
+        if len({part.block for part in whole}) != 1:
+            return None
+        joined = relax.op.concat([part.expr for part in whole], axis=1)
+        return Blocked(self.emit(joined), sum(part.channels for part in whole), whole[0].block)
+
+
+def block_layout(lanes: int) -> Pass:
+    """The pass for vectors of `lanes` float32."""
+
+    @tvm.transform.module_pass(opt_level=0, name="block_layout")
+    def run(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
+        new = tvm.IRModule(dict(module.functions), attrs=module.attrs)
+        for name, function in module.functions.items():
+            if isinstance(function, relax.Function) and straight(function):
+                new[name] = Blocker(lanes).function(function)
+        return new
+
+    return run
+
+
+def straight(function: relax.Function) -> bool:
+    """Whether the function is dataflow only: no branches, no calls of other functions."""
+    values = [binding.value for block in function.body.blocks for binding in block.bindings]
+    return all(isinstance(block, relax.DataflowBlock) for block in function.body.blocks) and not any(
+        isinstance(value, relax.If) or isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar) for value in values
+    )

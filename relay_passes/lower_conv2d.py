@@ -1,0 +1,84 @@
+"""relax.nn.conv2d -> a TensorIR program whose loops the CPU rules know; `LegalizeOps` uses it through `LEGALIZE`.
+
+    conv2d(x [N, C/c, H, W, c], w [K/k, C/c, R, S, c, k], "NCHWc")  ->  pad, then
+        conv2d_nchwc[n, ko, h, w, k] += pad[n, co, h * stride + r, w * stride + s, ci] * w[ko, co, r, s, ci, k]
+
+    depthwise, w [C/c, 1, R, S, 1, c]                               ->  pad, then
+        depthwise_conv2d_nchwc[n, co, h, w, c] += pad[n, co, h * stride + r, w * stride + s, c] * w[co, 0, r, s, 0, c]
+
+The first layer of a network reads NCHW and writes NCHWc, with all its few channels as one block. Other layouts stay with TVM's legalisation.
+"""
+
+from tvm import relax, te, tirx
+from tvm.ir import Expr
+from tvm.relax.transform.legalize_ops.nn import _nn_conv2d
+
+
+def pad_image(x: te.Tensor, top: int, left: int, bottom: int, right: int, image_axis: int) -> te.Tensor:
+    """Zeros around height and width; `image_axis` is the position of height. `x` itself where there is nothing to add."""
+    if not (top or left or bottom or right):
+        return x
+    shape = [int(extent) for extent in x.shape]
+    height, width = shape[image_axis], shape[image_axis + 1]
+    padded = list(shape)
+    padded[image_axis] += top + bottom
+    padded[image_axis + 1] += left + right
+
+    def value(*index: tirx.Var) -> Expr:
+        h, w = index[image_axis] - top, index[image_axis + 1] - left
+        inside = []
+        if top:
+            inside.append(h >= 0)
+        if bottom:
+            inside.append(h < height)
+        if left:
+            inside.append(w >= 0)
+        if right:
+            inside.append(w < width)
+        source = [*index[:image_axis], h, w, *index[image_axis + 2 :]]
+        return te.if_then_else(te.all(*inside), x[tuple(source)], tirx.const(0, x.dtype))
+
+    return te.compute(padded, value, name="pad")
+
+
+def conv2d_nchwc(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttrs) -> te.Tensor:
+    top, left, bottom, right = (int(amount) for amount in attrs.padding)
+    stride_h, stride_w = (int(stride) for stride in attrs.strides)
+    dilation_h, dilation_w = (int(dilation) for dilation in attrs.dilation)
+    blocked = len(x.shape) == 5
+    n, outer, height, width = (int(extent) for extent in x.shape[:4])
+    k_outer, c_outer, kernel_h, kernel_w, c_inner, k_inner = (int(extent) for extent in w.shape)
+    out_h = (height + top + bottom - dilation_h * (kernel_h - 1) - 1) // stride_h + 1
+    out_w = (width + left + right - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
+    padded = pad_image(x, top, left, bottom, right, image_axis=2)
+    r, s = te.reduce_axis((0, kernel_h), "r"), te.reduce_axis((0, kernel_w), "s")
+    groups = int(attrs.groups)
+
+    if blocked and groups > 1 and c_outer == c_inner == 1:
+
+        def depthwise(b: tirx.Var, q: tirx.Var, h: tirx.Var, v: tirx.Var, o: tirx.Var) -> Expr:
+            pixel = padded[b, q, h * stride_h + r * dilation_h, v * stride_w + s * dilation_w, o]
+            return te.sum(pixel * w[q, 0, r, s, 0, o], axis=[r, s])
+
+        return te.compute((n, k_outer, out_h, out_w, k_inner), depthwise, name="depthwise_conv2d_nchwc")
+
+    co, ci = te.reduce_axis((0, c_outer), "co"), te.reduce_axis((0, c_inner), "ci")
+    k_per_group = k_outer // groups
+
+    def direct(b: tirx.Var, q: tirx.Var, h: tirx.Var, v: tirx.Var, o: tirx.Var) -> Expr:
+        row, column = h * stride_h + r * dilation_h, v * stride_w + s * dilation_w
+        channel = co if groups == 1 else q // k_per_group * c_outer + co
+        pixel = padded[b, channel, row, column, ci] if blocked else padded[b, ci, row, column]
+        return te.sum(pixel * w[q, co, r, s, ci, o], axis=[co, r, s, ci])
+
+    return te.compute((n, k_outer, out_h, out_w, k_inner), direct, name="conv2d_nchwc")
+
+
+def lower_conv2d(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    if not call.attrs.out_layout.startswith("NCHW") or not call.attrs.out_layout.endswith("c"):
+        return _nn_conv2d(builder, call)
+    return builder.call_te(conv2d_nchwc, *call.args, call.attrs, primfunc_name_hint="conv2d")
+
+
+LEGALIZE = {"relax.nn.conv2d": lower_conv2d}
+
