@@ -1,5 +1,6 @@
 """Rules for machines with vector registers, caches and few cores. `RULES`: most specific first, the last takes everything."""
 
+from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
 
-RULES = [fallback]
+RULES = [elementwise, fallback]
