@@ -17,6 +17,15 @@ def cpu_passes(machine: Machine) -> list[Pass]:
     ]
 
 
+def gpu_passes(machine: Machine) -> list[Pass]:
+    """Plain NCHW throughout: the GPU rules read it as it is."""
+    return [
+        t.DecomposeOpsForInference(),
+        t.FoldConstant(),
+        *to_programs(),
+    ]
+
+
 def to_programs() -> list[Pass]:
     """Relax operators -> fused TensorIR programs in one arena."""
     return [

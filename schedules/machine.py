@@ -10,6 +10,9 @@ class Machine:
     `vector_bytes` is the width of one register, `vector_registers` how many there are; `fma_ports` is how many fused multiply-adds of that
     width start each cycle; cache sizes are per core in bytes, except `l3_bytes` which all cores share. `bandwidth` is bytes a second from
     memory for one core, `ghz` the sustained clock: both are for rooflines only, never for choosing a schedule.
+
+    On a GPU a core is a multiprocessor and a vector a warp. The last three fields are for GPUs alone: how many threads and how much
+    statically allocated shared memory one block may have, and the compute capability (80 for 8.0).
     """
 
     cores: int = 1
@@ -22,6 +25,9 @@ class Machine:
     int8_dot: bool = False
     ghz: float = 2.5
     bandwidth: float = 10e9
+    threads_per_block: int = 0
+    shared_bytes: int = 0
+    compute_capability: int = 0
 
     def lanes(self, item_bytes: int = 4) -> int:
         """Elements of `item_bytes` that fill one vector register."""

@@ -29,7 +29,7 @@ class Family:
     """How a group of machines is compiled for.
 
     `graph_passes` gives the passes in order; `rules` the schedule rules, most specific first; `container` names the form of
-    library that `stack.emit` makes: "native" (C entry point, no TVM at run time) or "vm" (Relax virtual machine).
+    library that `stack.emit` makes: "native" (CPU code) or "cuda" (GPU code), both with a C entry point and no TVM at run time.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""From scheduled programs to the files of a library. One file a container: `native` needs no TVM to run, `vm` runs in TVM's virtual machine."""
+"""From scheduled programs to the files of a library. One file a container: `native` for CPUs, `cuda` for NVIDIA GPUs."""

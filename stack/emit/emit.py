@@ -11,7 +11,7 @@ import tvm
 from tvm import tirx
 
 from stack import manifest as manifests
-from stack.emit import kernels, native
+from stack.emit import cuda, kernels, native
 from stack.emit.program import Step, read_program
 from stack.frontends.model import Model
 from targets.target import Family, Target
@@ -26,9 +26,12 @@ def emit(
     programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
     used = sorted({step.kernel for step in program.steps if step.kernel})
     with tempfile.TemporaryDirectory(prefix="stack-build-") as work:
-        objects = kernels.build_objects([programs[kernel] for kernel in used], target, Path(work), on_progress)
-        (folder / f"{name}.h").write_text(native.header(name, program, target.name))
-        native.link(name, native.source(name, program), objects, folder, Path(work))
+        if family.container == "cuda":
+            cuda.write(name, program, [programs[kernel] for kernel in used], target, folder, Path(work), on_progress)
+        else:
+            objects = kernels.build_objects([programs[kernel] for kernel in used], target, Path(work), on_progress)
+            (folder / f"{name}.h").write_text(native.header(name, program, target.name))
+            native.link(name, native.source(name, program), objects, folder, Path(work))
     (folder / "weights.bin").write_bytes(program.weight_file())
     manifest = {
         "format": manifests.FORMAT,

@@ -126,7 +126,7 @@ int {name}_profile(struct stack_model *model, const void *const *in, void *const
 """
 
 
-def link(name: str, text: str, objects: list[Path], folder: Path, work: Path) -> Path:
+def link(name: str, text: str, objects: list[Path], folder: Path, work: Path, runtime: Path = RUNTIME) -> Path:
     """Compile the C side and link everything into `folder`/lib`name`.so, exporting only what starts with `name`_."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -135,8 +135,8 @@ def link(name: str, text: str, objects: list[Path], folder: Path, work: Path) ->
     main.write_text(text)
     exports.write_text(f"{{ global: {name}_*; local: *; }};\n")
     command = [
-        compiler, "-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", f"-I{RUNTIME}", f"-I{folder}", "-o", str(library),
-        str(main), *map(str, sorted(RUNTIME.glob("*.c"))), *map(str, objects),
+        compiler, "-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", f"-I{runtime}", f"-I{folder}", "-o", str(library),
+        str(main), *map(str, sorted(runtime.glob("*.c"))), *map(str, objects),
         f"-Wl,--version-script={exports}", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-s", "-lm",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=work)

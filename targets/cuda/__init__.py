@@ -1,0 +1,1 @@
+"""NVIDIA GPUs, by compute capability. Compiling needs the CUDA compiler and no GPU; running needs a GPU and its driver."""
