@@ -40,13 +40,19 @@ def every() -> list[Target]:
 
 
 def find(name: str) -> Target:
-    """The target called `name`; UnknownTarget, with the nearest name, where there is none."""
+    """The target called `name`; UnknownTarget where there is none."""
+    check_name(name)
     if name == HOST:
         from targets.x86.detect import this_machine
 
         return this_machine()
-    if name in files():
-        return load(files()[name])
+    return load(files()[name])
+
+
+def check_name(name: str) -> None:
+    """UnknownTarget, with the nearest name, where no target is called `name`."""
+    if name in names():
+        return
     close = get_close_matches(name, names(), n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'?" if close else "`stackc targets` lists them all"
     raise UnknownTarget(f"no target is called '{name}'", hint=hint)

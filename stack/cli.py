@@ -1,0 +1,227 @@
+"""The command line, `stackc`. Each command is a few lines over the Python API; nothing heavy is imported before a command runs.
+
+    stackc compile resnet18.onnx -t x86 -o out/ --shape x=1,3,224,224
+    stackc run out/
+
+Whatever a user can mend is one block on stderr that begins `error: `, with exit status 2. A fault of ours has exit status 1.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from stack import __version__, knobs
+from stack.errors import StackError, ToolMissing
+
+ISSUES = "please report it with the model, the command and the output of `STACK_DEBUG=1 stackc ...`"
+
+
+class UsageError(StackError):
+    """The command line itself is wrong."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but errors are ours: one form, raised and not printed."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"`{self.prog} --help` shows how to call it")
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """NAME=1,3,224,224; a name may itself contain '='."""
+    name, equals, numbers = text.rpartition("=")
+    extents = [extent.strip() for extent in numbers.split(",")] if numbers else []
+    if not (name and equals) or not all(extent.isdecimal() and int(extent) > 0 for extent in extents):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
+    return name, tuple(map(int, extents))
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def peer(text: str) -> str:
+    known = ("onnxruntime", "openvino")  # stack.peers.PEERS, which imports more than --help should
+    if text not in known:
+        close = get_close_matches(text, known, n=1)
+        raise argparse.ArgumentTypeError(f"no engine is called '{text}'" + (f"; did you mean '{close[0]}'?" if close else ""))
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    made = Parser(prog="stackc", description="From a trained model to a library for x86 and CUDA.", allow_abbrev=False)
+    made.add_argument("--version", action="version", version=f"stackc {__version__}")
+    commands = made.add_subparsers(metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    def add_model(to: argparse.ArgumentParser) -> None:
+        to.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file")
+        to.add_argument(
+            "-t", "--target", default="x86", help="what to compile for; `stackc targets` lists them (default: x86, this machine)"
+        )
+        to.add_argument("--shape", type=shape, action="append", default=[], metavar="NAME=1,3,224,224", help="fix an input's shape")
+
+    def add_inputs(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--inputs", type=Path, metavar="IN.npz", help="an array for each input (default: random ones)")
+        to.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
+        to.add_argument("--threads", type=count, metavar="N", help="threads to compute with (default: all cores)")
+
+    added = command("compile", compile_, "compile a model into a library")
+    add_model(added)
+    added.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write; an older library there is replaced"
+    )
+
+    added = command("run", run, "run a library once")
+    added.add_argument("library", type=Path, metavar="DIR")
+    add_inputs(added)
+    added.add_argument("--outputs", type=Path, metavar="OUT.npz", help="file to write the outputs to")
+
+    added = command("bench", bench, "time a model beside other engines, all in one run")
+    add_model(added)
+    added.add_argument(
+        "--against", type=peer, action="append", default=[], metavar="ENGINE", help="onnxruntime or openvino; may be repeated"
+    )
+    added.add_argument("--json", type=Path, metavar="FILE", help="file to write the result to")
+    add_inputs(added)
+
+    added = command("profile", profile, "time each operator of a library")
+    added.add_argument("library", type=Path, metavar="DIR")
+    add_inputs(added)
+
+    command("targets", targets, "list what models can be compiled for")
+    command("doctor", doctor, "show what is installed, what is missing, and the command that installs it")
+    return made
+
+
+def compile_(arguments: argparse.Namespace) -> None:
+    from stack import report
+    from stack.library import check_destination
+    from stack.profile import FALLBACK
+    from targets.registry import check_name
+
+    check_destination(arguments.output)
+    check_name(arguments.target)
+    with report.progress() as on_progress:
+        from stack.compiler import compile
+
+        library = compile(arguments.model, arguments.target, shapes=dict(arguments.shape), on_progress=on_progress)
+        library.save(arguments.output)
+    fallbacks = [operator["kernel"] for operator in library.manifest["operators"] if operator["rule"] == FALLBACK]
+    report.show_library(arguments.output, library.manifest, fallbacks)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from stack import report, samples
+    from stack.library import load
+
+    library = load(arguments.library, threads=arguments.threads)
+    if arguments.inputs is None:
+        print(f"random inputs, seed {arguments.seed}")
+    outputs = library.run(samples.inputs(library.inputs, arguments.inputs, arguments.seed))
+    if arguments.outputs is not None:
+        samples.write(arguments.outputs, outputs)
+    report.show_outputs(library.outputs, outputs)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from stack import peers, report, samples
+    from stack.bench import compare
+    from targets.registry import check_name
+
+    check_name(arguments.target)
+    for engine in arguments.against:
+        peers.module(engine)
+    with report.progress() as on_progress:
+        from stack.compiler import compile
+
+        shapes = dict(arguments.shape)
+        library = compile(arguments.model, arguments.target, shapes=shapes, threads=arguments.threads, on_progress=on_progress)
+        inputs = samples.inputs(library.inputs, arguments.inputs, arguments.seed)
+        on_progress("time", 0, 1)
+        comparison = compare(arguments.model, library, inputs, shapes, arguments.against)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(comparison.json(), indent=1, allow_nan=False) + "\n")
+    report.show_comparison(comparison)
+
+
+def profile(arguments: argparse.Namespace) -> None:
+    from stack import report, samples
+    from stack.library import load
+    from stack.profile import profile
+    from stack.roofline import measure
+
+    library = load(arguments.library, threads=arguments.threads)
+    inputs = samples.inputs(library.inputs, arguments.inputs, arguments.seed)
+    limits = measure(library.threads)
+    report.show_profile(profile(library, inputs, limits), limits, library.threads)
+
+
+def targets(_arguments: argparse.Namespace) -> None:
+    from stack import report
+    from targets.registry import every
+
+    report.show_targets(every())
+
+
+def doctor(_arguments: argparse.Namespace) -> None:
+    from stack import report
+    from stack.doctor import examine
+
+    findings = examine()
+    report.show_findings(findings, knobs.KNOBS)
+    missing = [finding for finding in findings if finding.needed and not finding.fine]
+    if missing:
+        raise ToolMissing(
+            f"{', '.join(finding.what for finding in missing)}: missing, or of another version",
+            hint="; ".join(finding.command for finding in missing),
+        )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        arguments = parser().parse_args(words)
+        if "run" not in arguments:
+            raise UsageError("no command was given", hint="`stackc --help` lists the commands")
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return 0
+    except StackError as error:
+        return complain(str(error), 2)
+    except KeyboardInterrupt:
+        return complain("error: interrupted", 130)
+    except BrokenPipeError:  # `stackc targets | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return complain(str(StackError(error.strerror or str(error), at=error.filename and str(error.filename))), 2)
+    except MemoryError:
+        return complain(str(StackError("not enough memory", hint="close other programs, or use a smaller model")), 2)
+    except Exception as error:
+        if knobs.debug():
+            traceback.print_exc()
+        summary = str(error).strip().splitlines() or [""]
+        block = StackError(f"internal error: {type(error).__name__}: {summary[-1]}", hint=ISSUES)
+        return complain(str(block), 1)
+
+
+def complain(block: str, status: int) -> int:
+    print(block, file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

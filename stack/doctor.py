@@ -1,0 +1,85 @@
+"""What Stack needs and what it can use: what is installed here, what is missing, and the command that installs it.
+
+Versions are compared with the ones that our own package asks for, so nothing here repeats a pin.
+"""
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from ctypes.util import find_library
+from dataclasses import dataclass
+
+from packaging.requirements import Requirement
+
+from stack.emit.nvcc import WHEELS, find_nvcc
+from stack.errors import ToolMissing
+from targets.x86.detect import AVX2, cpu_flags, cpu_name
+
+PACKAGE = "stack-compiler"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`needed` is False for what only some commands use; `command` installs it."""
+
+    what: str
+    found: str
+    fine: bool
+    needed: bool
+    command: str
+
+    @property
+    def state(self) -> str:
+        return "ok" if self.fine else "MISSING" if self.needed else "optional"
+
+
+def examine() -> list[Finding]:
+    """Every check, the needed ones first."""
+    return sorted([*machine(), *packages(), *tools()], key=lambda finding: not finding.needed)
+
+
+def machine() -> Iterator[Finding]:
+    python = platform.python_version()
+    yield Finding("Python >= 3.11", python, sys.version_info >= (3, 11), True, "apt-get install python3 python3-venv")
+    has_avx2 = cpu_flags().issuperset(AVX2)
+    yield Finding("CPU with AVX2", cpu_name(), has_avx2, False, "none: name a target to cross-compile, such as -t x86-avx2")
+
+
+def packages() -> Iterator[Finding]:
+    """What our package requires, and what its extras do."""
+    for text in importlib.metadata.requires(PACKAGE) or []:
+        requirement = Requirement(text)
+        extra = requirement.marker is not None and "extra" in str(requirement.marker)
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": name}) for name in ("", "dev", "bench")):
+            continue
+        plain = f"{requirement.name}{requirement.specifier}"
+        try:
+            found = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "-"
+        fine = found != "-" and requirement.specifier.contains(found, prereleases=True)
+        yield Finding(plain, found, fine, not extra, f"{sys.executable} -m pip install '{plain}'")
+
+
+def tools() -> Iterator[Finding]:
+    """Programs and drivers."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    yield Finding("C compiler", compiler or "-", compiler is not None, True, "apt-get install gcc libc6-dev")
+    try:
+        nvcc = str(find_nvcc())
+    except ToolMissing:
+        nvcc = None
+    yield Finding("nvcc, for cuda targets", nvcc or "-", nvcc is not None, False, WHEELS)
+    driver = find_library("cuda")
+    yield Finding("NVIDIA driver, to run cuda targets", gpu() or driver or "-", driver is not None, False, "apt-get install nvidia-driver")
+
+
+def gpu() -> str | None:
+    """The names of the GPUs here."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    done = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+    return ", ".join(done.stdout.split("\n")).strip(", ") if done.returncode == 0 else None

@@ -1,0 +1,169 @@
+"""Tables and the progress display of the command line. Everything here takes data and prints; nothing is measured or decided."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:  # these import numpy
+    from stack.bench import Comparison
+    from stack.doctor import Finding
+    from stack.manifest import Tensor
+    from stack.profile import OperatorTime
+    from stack.roofline import Limits
+    from targets.runner import Array
+    from targets.target import Target
+
+STAGES = {
+    "load": "load TVM",
+    "import": "import the model",
+    "graph": "graph passes",
+    "schedule": "schedule",
+    "build": "build",
+    "time": "run and time",
+}
+OnProgress = Callable[[str, int, int], None]
+
+
+def console() -> Console:
+    """Standard output; a pipe or a file gets lines of any length, since folding would spoil them for other programs."""
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 500)
+
+
+def table(*columns: str, left: int = 1) -> Table:
+    """A plain table; the first `left` columns are text, the others numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(columns):
+        made.add_column(name, justify="left" if index < left else "right", overflow="fold")
+    return made
+
+
+@contextmanager
+def progress() -> Iterator[OnProgress]:
+    """A line for each stage on stderr, gone when all is done; nothing where stderr is no terminal, which keeps logs to what matters."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with (
+        quiet_stderr() as stderr,
+        Progress(*columns, console=Console(file=stderr), transient=True, disable=not stderr.isatty()) as display,
+    ):
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                for finished in tasks.values():
+                    display.update(finished, completed=display.tasks[finished].total)
+                tasks[stage] = display.add_task(STAGES.get(stage, stage))
+            display.update(tasks[stage], completed=done, total=total)
+
+        report("load", 0, 1)
+        yield report
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[Any]:
+    """Keep what TVM and LLVM print to the process's stderr off the terminal. Yields the real stderr; STACK_DEBUG lets all through."""
+    from stack import knobs
+
+    if knobs.debug():
+        yield sys.stderr
+        return
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w") as real, tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield real
+        finally:
+            sys.stderr.flush()
+            real.flush()
+            os.dup2(real.fileno(), 2)
+
+
+def size(count: float) -> str:
+    """Bytes as people write them."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} GiB"
+
+
+def show_library(folder: Path, manifest: Mapping[str, Any], fallbacks: Sequence[str]) -> None:
+    """What `compile` made."""
+    made = table("file", "size")
+    for file in sorted(folder.iterdir()):
+        made.add_row(str(file), size(file.stat().st_size))
+    out = console()
+    out.print(made)
+    out.print(f"target     {manifest['target']['name']}")
+    out.print(f"arena      {size(manifest['arena_bytes'])} ({manifest['arena_bytes']} bytes) a call")
+    out.print(f"operators  {len(manifest['operators'])}, of which {len(fallbacks)} fell to the fallback rule")
+    for kernel in dict.fromkeys(fallbacks):
+        out.print(f"  fallback: {kernel}")
+
+
+def show_outputs(tensors: Sequence["Tensor"], outputs: Mapping[str, "Array"]) -> None:
+    made = table("output", "dtype", "shape", "min", "max", "first values", left=3)
+    for tensor in tensors:
+        array = outputs[tensor.name]
+        first = ", ".join(f"{value:.6g}" for value in array.ravel()[:4].tolist())
+        low, high = (f"{float(bound):.6g}" for bound in (array.min(), array.max())) if array.size else ("", "")
+        made.add_row(tensor.name, tensor.dtype, str(list(tensor.shape)), low, high, first + (", ..." if array.size > 4 else ""))
+    console().print(made)
+
+
+def show_comparison(comparison: "Comparison") -> None:
+    out = console()
+    out.print(f"{comparison.model} for {comparison.target}, {comparison.threads} thread(s), on {comparison.machine}")
+    made = table("engine", "median ms", "min ms", "spread ms", "runs", "max abs diff", "max rel diff", "stack / engine")
+    ratio = comparison.ratio
+    for result in comparison.results:
+        errors = ("" if value is None else f"{value:.2e}" for value in (result.max_abs_error, result.max_rel_error))
+        times = (f"{value:.3f}" for value in (result.median_ms, result.min_ms, result.spread_ms))
+        beside = f"{ratio[result.engine]:.2f}" if result.engine in ratio else ""
+        made.add_row(result.engine, *times, str(len(result.times_ms)), *errors, beside)
+    out.print(made)
+    if len(comparison.results) > 1:
+        out.print(f"spread: distance between the quartiles; differences are from {comparison.results[1].engine}")
+
+
+def show_profile(times: Sequence["OperatorTime"], limits: "Limits", threads: int) -> None:
+    made = table("#", "operator", "rule", "ms", "share", "GFLOP/s", "roofline", left=3)
+    for row in sorted(times, key=lambda row: -row.ms):
+        rule = f"! {row.rule}" if row.is_fallback else row.rule
+        made.add_row(str(row.index), row.kernel, rule, f"{row.ms:.4f}", f"{row.share:.1%}", f"{row.gflops:.1f}", f"{row.roofline:.0%}")
+    out = console()
+    out.print(made)
+    speeds = ", ".join(f"{speed / 1e9:.1f} GB/s within {size(room)}" for room, speed in limits.bandwidths)
+    out.print(f"total {sum(row.ms for row in times):.3f} ms on {threads} thread(s)")
+    out.print(f"roofline: the least time possible over the time taken; measured here: {limits.flops / 1e9:.1f} GFLOP/s, {speeds}")
+    for row in times:
+        if row.is_fallback:
+            out.print(f"warning: operator {row.index} '{row.kernel}' fell to the fallback rule: {row.ms:.4f} ms, {row.share:.1%}")
+
+
+def show_targets(targets: Sequence["Target"]) -> None:
+    made = table("target", "family", "summary", "cores", "vector bytes", "L2", left=3)
+    for target in targets:
+        machine = target.machine
+        made.add_row(target.name, target.family, target.summary, str(machine.cores), str(machine.vector_bytes), size(machine.l2_bytes))
+    console().print(made)
+
+
+def show_findings(findings: Sequence["Finding"], knobs: Mapping[str, str]) -> None:
+    made = table("what", "found", "state", "command that installs it", left=4)
+    for finding in findings:
+        made.add_row(finding.what, finding.found, finding.state, finding.command if not finding.fine else "")
+    out = console()
+    out.print(made)
+    out.print("\nenvironment variables")
+    settings = table("name", "value", "meaning", left=3)
+    for name, meaning in knobs.items():
+        settings.add_row(name, os.environ.get(name, ""), meaning)
+    out.print(settings)
