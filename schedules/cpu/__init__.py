@@ -2,5 +2,6 @@
 
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
+from schedules.cpu.reduction import reduction
 
-RULES = [elementwise, fallback]
+RULES = [elementwise, reduction, fallback]
