@@ -156,9 +156,9 @@ def to_lanes(sch: Schedule, block: SBlockRV, machine: Machine, vectors: int) -> 
         found = accesses(sch, block, reduce_loops)
     lanes = machine.lanes(tvm.DataType(str(sch.get(block).writes[0].source.dtype)).itemsize)
     length = extent(sch, reduce_loops[-1]) or 0
-    if length < 2 * lanes:
+    if length < 2 * lanes or length % lanes:  # rfactor drops the bound check of a split that does not divide
         return
-    vectors = max(v for v in (1, 2, 4, 8) if v <= vectors and (v == 1 or length % (v * lanes) == 0 or length >= 8 * v * lanes))
+    vectors = max(v for v in (1, 2, 4, 8) if v <= vectors and length % (v * lanes) == 0)
     loop = reduce_loops[-1]
     widths = [lanes * vectors]
     if vectors > 1:
