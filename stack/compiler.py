@@ -4,11 +4,12 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import onnx
 import tvm
 
 from schedules.apply import schedule
 from stack.emit.emit import emit
-from stack.frontends import onnx
+from stack.frontends.onnx import load
 from stack.library import Library, checked_threads
 from stack.manifest import parse
 from stack.trace import instruments
@@ -18,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def compile(
-    model: str | Path,
+    model: str | Path | onnx.ModelProto,
     target: str = "x86",
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -35,7 +36,7 @@ def compile(
     machine = find(target)
     family = family_of(machine)
     report("import", 0, 1)
-    network = onnx.load(Path(model), shapes or {})  # file -> Relax
+    network = load(model, shapes or {})  # file -> Relax
     module = network.module
     passes = family.graph_passes(machine.machine)
     with tvm.transform.PassContext(instruments=instruments()):

@@ -80,9 +80,9 @@ def build_objects(
     folder: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """One object a program, named after its symbol; both cores work, and the order of the result does not depend on them."""
+    """One object a program, in order; both cores work, and the order of the result does not depend on them."""
     codegen = tvm.target.Target(dict(target.codegen))
-    files = [folder / f"{program.attrs['global_symbol']}.o" for program in programs]
+    files = [folder / f"{index}.o" for index in range(len(programs))]  # not by name: those of large fused programs are too long for a file
     done = 0
 
     def build(job: tuple[tirx.PrimFunc, Path]) -> None:

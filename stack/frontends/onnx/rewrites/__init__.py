@@ -1,0 +1,19 @@
+"""Operators that TVM's converters lack or get wrong -> nodes that they get right. One group of operators a file."""
+
+from stack.frontends.onnx.graph import Graph, Node
+from stack.frontends.onnx.rewrites.body import Rewrite
+from stack.frontends.onnx.rewrites.definitions import DEFINITIONS
+from stack.frontends.onnx.rewrites.old_forms import OLD_FORMS, modernise
+from stack.frontends.onnx.rewrites.padding import PADDING
+from stack.frontends.onnx.rewrites.resize import resize
+
+REWRITES: dict[str, Rewrite] = {**DEFINITIONS, **PADDING, "Resize": resize}
+
+
+def rewrite(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """The nodes to use instead of `node`, whose inner names start with `prefix`; None where it is fine as it is."""
+    if node.proto.domain not in ("", "ai.onnx"):
+        return None
+    if node.op in OLD_FORMS and (modern := modernise(node, graph, prefix)):
+        return modern
+    return REWRITES[node.op](node, graph, prefix) if node.op in REWRITES else None

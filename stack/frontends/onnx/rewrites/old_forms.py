@@ -1,0 +1,53 @@
+"""Forms of operators from before their attributes became inputs -> today's, which TVM's converters read.
+
+    Slice(x, axes=[1], starts=[0], ends=[4])  (opset 9)   ->   Slice(x, [0], [4], [1])
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from stack.frontends.onnx.graph import Graph, Node
+from stack.frontends.onnx.rewrites.body import OPSET, Body
+
+# operator: the opset of today's form, and its inputs after the first: the attribute each was, its dtype (None: that of the data)
+AXES = (("axes", np.int64),)
+OLD_FORMS: dict[str, tuple[int, tuple[tuple[str, Any], ...]]] = {
+    "Clip": (11, (("min", None), ("max", None))),
+    "Pad": (11, (("pads", np.int64), ("value", None))),
+    "Reshape": (5, (("shape", np.int64),)),
+    "Slice": (10, (("starts", np.int64), ("ends", np.int64), ("axes", np.int64))),
+    "Split": (13, (("split", np.int64),)),
+    "Squeeze": (13, AXES),
+    "Tile": (6, ()),
+    "TopK": (10, (("k", np.int64),)),
+    "Unsqueeze": (13, AXES),
+    "Upsample": (9, (("scales", np.float32),)),
+    "ReduceSum": (13, AXES),
+    **dict.fromkeys(
+        ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"),
+        (18, AXES),
+    ),
+}
+
+
+def modernise(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    since, moved = OLD_FORMS[node.op]
+    if node.opset >= since or node.op == "Tile":
+        return None
+    body = Body(prefix)
+    inputs = [node.proto.input[0]]
+    for name, dtype in moved:
+        value = node.attribute(name)
+        if node.op == "TopK" or name == "k":
+            value = [value]
+        inputs.append("" if value is None else body.constant(value, dtype or graph.dtype(node.proto.input[0])))
+    gone = {name for name, _ in moved} | ({"paddings"} if node.op == "Pad" else set()) | {"consumed_inputs"}
+    proto = helper.make_node(node.proto.op_type, inputs, list(node.proto.output), name=node.proto.name)
+    proto.attribute.extend(attribute for attribute in node.proto.attribute if attribute.name not in gone)
+    if node.op == "Split" and not node.has("split"):
+        proto.attribute.append(helper.make_attribute("num_outputs", len(node.proto.output)))
+    opset = 9 if node.op == "Upsample" else 18 if node.op == "Split" else max(since, node.opset)
+    return [*body.nodes, Node(proto, opset)]
