@@ -3,16 +3,24 @@
 from tvm import relax
 from tvm.ir.transform import Pass
 
-from schedules.machine import Machine
+from relay_passes.canonicalize_ops import canonicalize_ops
+from relay_passes.fold_batch_norm import fold_batch_norm
+from relay_passes.fold_constants import fold_constants
+from relay_passes.fold_pad import fold_pad
+from relay_passes.fold_transposes import fold_transposes
+from relay_passes.lift_programs import lift_programs
+from relay_passes.name_programs import name_programs
 from relay_passes.plan_memory import plan_memory
+from relay_passes.share_subexpressions import share_subexpressions
+from relay_passes.sink_reshapes import sink_reshapes
+from schedules.machine import Machine
 
 t = relax.transform
 
 
 def cpu_passes(machine: Machine) -> list[Pass]:
     return [
-        t.DecomposeOpsForInference(),
-        t.FoldConstant(),
+        *simplify(),
         *to_programs(),
     ]
 
@@ -20,9 +28,28 @@ def cpu_passes(machine: Machine) -> list[Pass]:
 def gpu_passes(machine: Machine) -> list[Pass]:
     """Plain NCHW throughout: the GPU rules read it as it is."""
     return [
-        t.DecomposeOpsForInference(),
-        t.FoldConstant(),
+        *simplify(),
         *to_programs(),
+    ]
+
+
+def simplify() -> list[Pass]:
+    """Fewer operators of fewer kinds, whatever the machine."""
+    return [
+        t.ConvertToDataflow(),  # our own passes read one dataflow block
+        t.CanonicalizeBindings(),
+        lift_programs,  # first, so that the rest sees operators instead of loops
+        fold_constants,  # exporters leave arithmetic on constants, which hides what an operand is
+        canonicalize_ops,
+        fold_pad,  # before transposes and reshapes move away from their convolution
+        fold_transposes,  # before reshapes: transposes cancel across unit axes, reshapes only step aside
+        sink_reshapes,
+        fold_batch_norm,  # a scale behind a reshape has now met its layer
+        fold_constants,  # weights that the passes above wrapped in reshapes and transposes
+        share_subexpressions,  # last: what differed in form above is the same by now
+        t.DecomposeOpsForInference(),  # what is left: normalisations with computed statistics, dropout
+        t.FoldConstant(),  # the few operators on constants that our table lacks
+        t.CanonicalizeBindings(),  # no copies `y = x` for fusion to stop at
     ]
 
 
@@ -35,6 +62,7 @@ def to_programs() -> list[Pass]:
         t.FuseOps(),
         t.FuseTIR(),
         t.DeadCodeElimination(),
+        name_programs,
         t.RewriteDataflowReshape(),
         t.ToNonDataflow(),
         t.RemovePurityChecking(),
