@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import tvm
 from tvm import relax
-from tvm.ir.transform import Pass
 
 ALIGN = 64  # a cache line, and the widest vector
 ALLOC, RESHAPE = "relax.builtin.alloc_tensor", "relax.reshape"
@@ -63,6 +62,7 @@ def intermediates(function: relax.Function, bindings: list[relax.Binding]) -> li
     """Allocated tensors that are not returned, with their lives."""
     tensors: dict[relax.Var, Tensor] = {}
     root: dict[relax.Var, relax.Var] = {}
+    tuples: dict[relax.Var, list[relax.Var]] = {}
     for index, binding in enumerate(bindings):
         if is_op(binding.value, ALLOC):
             tensors[binding.var] = Tensor(binding.var, nbytes(binding.var), index, index)
@@ -73,7 +73,10 @@ def intermediates(function: relax.Function, bindings: list[relax.Binding]) -> li
                 tensors[var].last = index
         if is_op(binding.value, RESHAPE) and used:
             root[binding.var] = used[0]
-    returned = {root.get(var, var) for var in relax.analysis.free_vars(function.body.body)}
+        if isinstance(binding.value, relax.Tuple):
+            tuples[binding.var] = used
+    result = relax.analysis.free_vars(function.body.body)
+    returned = {root.get(var, var) for name in result for var in tuples.get(name, [name])}
     return [tensor for var, tensor in tensors.items() if var not in returned]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from stack import manifest as manifests
 from stack.errors import BadInput, BadLibrary, StackError
 from stack.manifest import Tensor
+from targets import runner as runners
 from targets.runner import Array, Runner
 
 
@@ -129,12 +130,9 @@ def load(folder: str | Path, *, threads: int | None = None) -> Library:
 def open_runner(folder: Path, manifest: dict[str, Any], threads: int) -> Runner:
     """The runner of the library's family."""
     family = manifest["target"]["family"]
-    try:
-        module = import_module(f"targets.{family}.runner")
-    except ModuleNotFoundError as error:
-        if error.name not in (f"targets.{family}", f"targets.{family}.runner"):
-            raise
-        raise BadLibrary(f"libraries for '{family}' do not run on this machine", at=str(folder)) from None
+    if not family.isidentifier() or not (Path(runners.__file__).parent / family / "runner.py").is_file():
+        raise BadLibrary(f"libraries for '{family}' do not run on this machine", at=str(folder))
+    module = import_module(f"targets.{family}.runner")
     runner: Runner = module.open_runner(folder, manifest, threads)
     return runner
 

@@ -103,6 +103,7 @@ def read_program(module: tvm.IRModule, input_names: list[str], output_names: lis
         if is_op(value, "relax.memory.alloc_storage"):
             program.arena_bytes = int(value.args[0].values[0])
         elif is_op(value, "relax.memory.alloc_tensor"):
+            assert binding.var not in places, f"{binding.var} is returned, and cannot lie in the arena"
             places[binding.var] = Place("arena", int(value.args[1]))
         elif is_op(value, ALLOC):
             assert binding.var in places, f"{binding.var} is neither returned nor in the arena"
