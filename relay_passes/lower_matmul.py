@@ -1,0 +1,115 @@
+"""A matrix product with constant weights becomes a program over panels of weights, packed when compiling.
+
+    matmul(x, W), W: [384, 1000] constant     ->     packed_matmul(x, V), V: [21, 384, 48] constant, its last 8 columns zero
+                                                     y[m, p, c] = sum over k of x[m, k] * V[p, k, c];   out[m, n] = y[m, n // 48, n % 48]
+
+A panel is as many columns as a register tile is wide, and holds row after row of them, so a kernel reads weights in one forward stream. Rows of x are
+padded likewise where no good tile divides their number, by reading the last row again. Products of two activations are left to TVM's legalisation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax, te
+from tvm.ir import GenericConst
+from tvm.relax.transform.legalize_ops.linear_algebra import _matmul as plain_matmul
+
+from schedules.machine import Machine
+
+BLOCK, HINT = "packed_matmul", "packed_matmul"
+OUT_EWISE_FUSABLE = 4  # TVM's operator pattern: whatever is elementwise may be fused behind it
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How `rows` x `columns` results are cut: register tiles of `tile_rows` x (`vectors` registers)."""
+
+    tile_rows: int
+    vectors: int
+
+
+def panels(rows: int, columns: int, machine: Machine) -> Panels:
+    """The register tile: accumulators, a row of weights and one broadcast must fit the registers, and little may be wasted on padding.
+
+    A multiply-add needs a load, and there are as many load as multiply-add ports, so the more results a loaded value meets the better.
+    """
+    lanes, registers = machine.lanes(), machine.vector_registers
+    needed = -(-columns // lanes)
+
+    def cost(vectors: int, tile_rows: int) -> float:
+        wasted_columns = -(-needed // vectors) * vectors / needed
+        wasted_rows = -(-rows // tile_rows) * tile_rows / rows
+        loads = 1 / tile_rows + 1 / vectors
+        chains = max(1.0, 4 * machine.fma_ports / (tile_rows * vectors))  # a multiply-add takes four cycles
+        return wasted_columns * wasted_rows * chains * (1 + 0.25 * loads)
+
+    tiles = [
+        (vectors, tile_rows)
+        for vectors in range(1, min(8, needed) + 1)
+        for tile_rows in range(1, min(14, rows) + 1)
+        if tile_rows * vectors + vectors + 1 <= registers and (vectors <= 4 or rows <= 2)
+    ]
+    vectors, tile_rows = min(tiles, key=lambda tile: (cost(*tile), -tile[0] * tile[1]))
+    return Panels(tile_rows, vectors)
+
+
+def pack(weights: np.ndarray, width: int) -> np.ndarray:
+    """[K, N] -> [ceil(N / width), K, width], zeros behind the last column."""
+    depth, columns = weights.shape
+    count = -(-columns // width)
+    padded = np.zeros((depth, count * width), weights.dtype)
+    padded[:, :columns] = weights
+    return np.ascontiguousarray(padded.reshape(depth, count, width).transpose(1, 0, 2))
+
+
+def packed_matmul(x: te.Tensor, w: te.Tensor, columns: int, tile_rows: int) -> te.Tensor:
+    *lead, depth = (int(extent) for extent in x.shape)
+    count, _, width = (int(extent) for extent in w.shape)
+    rows = int(np.prod(lead, dtype=np.int64))
+    padded = -(-rows // tile_rows) * tile_rows
+    k = te.reduce_axis((0, depth), "k")
+
+    def row(m: tvm.tirx.Expr) -> list[tvm.tirx.Expr]:
+        """The index of row `m`: all leading axes but one are of a single element."""
+        real = tvm.te.min(m, rows - 1) if padded > rows else m
+        axis = next((i for i, extent in enumerate(lead) if extent != 1), len(lead) - 1)
+        return [real if i == axis else tvm.tirx.const(0, "int64") for i in range(len(lead))]
+
+    product = te.compute(
+        (padded, count, width),
+        lambda m, p, c: te.sum(x[(*row(m), k)] * w[p, k, c], axis=k),
+        name=BLOCK,
+    )
+
+    def unpack(*index: tvm.tirx.Expr) -> tvm.tirx.Expr:
+        *at, n = index
+        axis = next((i for i, extent in enumerate(lead) if extent != 1), len(lead) - 1)
+        return product[at[axis], n // width, n % width]
+
+    return te.compute((*lead, columns), unpack, name="unpack")
+
+
+def lower_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
+    """A legalisation of `relax.matmul` for this machine."""
+
+    def lower(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        x, weights = call.args
+        constant = isinstance(weights, GenericConst)
+        if not constant or len(weights.ty.shape) != 2 or len(x.ty.shape) < 2 or str(x.ty.dtype.dtype) != "float32" or isinstance(x, GenericConst):
+            return plain_matmul(builder, call)
+        array = weights.value.numpy()
+        rows = int(np.prod([int(extent) for extent in x.ty.shape][:-1], dtype=np.int64))
+        plan = panels(rows, array.shape[1], machine)
+        packed = relax.const(pack(array, plan.vectors * machine.lanes()))
+        lead = [int(extent) for extent in x.ty.shape][:-1]
+        flat = sum(extent != 1 for extent in lead) > 1
+        if flat:
+            x = builder.emit(relax.op.reshape(x, (rows, array.shape[0])))
+        result = builder.call_te(packed_matmul, x, packed, array.shape[1], plan.tile_rows, primfunc_name_hint=HINT)
+        module, name = builder.get(), result.op_name if hasattr(result, "op_name") else result.args[0]
+        builder.update_func(name, module[name].with_attr("op_pattern", OUT_EWISE_FUSABLE))
+        return relax.op.reshape(builder.emit(result), (*lead, array.shape[1])) if flat else result
+
+    return lower

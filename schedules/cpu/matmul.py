@@ -1,0 +1,85 @@
+"""Products with packed weights: a tile of rows x vectors of columns stays in registers, and what follows is computed on it.
+
+    for m, p, c, k: y[m, p, c] += x[m, k] * w[p, k, c]          for p, mo in parallel:
+    for m, n: out[m, n] = relu(y[m, n // 32, n % 32] + b[n])  ->    acc[0:tile_rows, 0:vectors, 0:lanes] = 0
+                                                                    for k: acc[mi, v, :] += broadcast(x[mo * tile_rows + mi, k]) * w[p, k, v, :]
+                                                                    out[...] = relu(acc + b)
+
+Panels are the outer loop where x fits the second-level cache or there is little of it, so that weights are read from memory once; otherwise row tiles are.
+A single row is bound by memory: each core streams its own panels.
+"""
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.cpu.access import blocks_of, is_reduction, trivial
+from schedules.cpu.loops import divisors, extent, in_registers
+from schedules.cpu.nest import PARALLEL_WORK
+from schedules.machine import Machine
+from schedules.space import Point, Space
+
+BLOCK = "packed_matmul"
+
+
+def find(sch: Schedule) -> SBlockRV | None:
+    return next((block for block in blocks_of(sch) if str(sch.get(block).name_hint) == BLOCK), None)
+
+
+def packed_matmul(program: tirx.PrimFunc, machine: Machine) -> Space | None:
+    sch = Schedule(program)
+    block = find(sch)
+    if block is None or not all(trivial(sch, other) for other in blocks_of(sch)):
+        return None
+    if any(is_reduction(sch, other) for other in blocks_of(sch) if str(sch.get(other).name_hint) != BLOCK) or len(sch.get_output_blocks("root")) != 1:
+        return None
+    rows, count, width, depth = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
+    (last,) = sch.get_output_blocks("root")
+    unpack = sch.get_consumers(block)[0]
+    if [extent(sch, loop) for loop in sch.get_loops(last)] != [extent(sch, loop) for loop in sch.get_loops(unpack)]:
+        return None
+    vectors = width // machine.lanes()
+    room = max(1, (machine.vector_registers - vectors - 1) // vectors)
+    tiles = divisors(rows, min(room, 14))
+    panel_bytes, x_bytes = width * depth * 4, rows * depth * 4
+    panels_outside = x_bytes * (count - 1) <= panel_bytes * count * (rows // tiles[-1] - 1) or x_bytes <= machine.l2_bytes // 2
+    return Space(
+        rule="packed_matmul",
+        knobs={"tile_rows": tiles, "unroll": (1, 2, 4), "panels_outside": (False, True)},
+        default={"tile_rows": tiles[-1], "unroll": 4 if tiles[-1] * vectors <= 8 else 1, "panels_outside": panels_outside},
+        apply=lambda point: apply(program, machine, point),
+    )
+
+
+def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
+    sch = Schedule(program)
+    block = find(sch)
+    assert block is not None
+    rows, count, width, depth = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
+    lanes = machine.lanes()
+    for other in blocks_of(sch):
+        if not is_reduction(sch, other) and sch.get_consumers(other):
+            sch.compute_inline(other)
+    (last,) = sch.get_output_blocks("root")
+    sch.set_scope(block, 0, "local")
+    *lead, n = sch.get_loops(last)
+    m = sch.fuse(*lead) if len(lead) > 1 else lead[0]
+    panel, vector, lane = sch.split(n, [None, width // lanes, lanes])
+    row, row_in = sch.split(m, [None, point["tile_rows"]])
+    outer = [panel, row] if point["panels_outside"] else [row, panel]
+    sch.reorder(*outer, row_in, vector, lane)
+    tile = sch.fuse(*outer)
+    sch.compute_at(block, tile, preserve_unit_loops=True)
+    if 2 * rows * count * width * depth >= 8 * PARALLEL_WORK and machine.cores > 1:
+        sch.parallel(tile)
+    in_registers(sch, [row_in, vector, lane])
+    _, acc_row, acc_panel, acc_column, k = sch.get_loops(block)
+    sch.reorder(acc_panel, k, acc_row, acc_column)
+    acc_vector, acc_lane = sch.split(acc_column, [None, lanes])
+    in_registers(sch, [acc_row, acc_vector, acc_lane])
+    init = sch.decompose_reduction(block, k)
+    in_registers(sch, sch.get_loops(init)[-3:])
+    if point["unroll"] != 1 and depth % int(point["unroll"]) == 0:
+        _, step = sch.split(k, [None, point["unroll"]])
+        sch.unroll(step)
+    return sch
