@@ -150,7 +150,8 @@ def confined(threads: int) -> Iterator[None]:
 
 
 def choose_cores(usable: Sequence[int], count: int) -> set[int]:
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     seen: set[str] = set()
     for cpu in usable:
         file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
