@@ -177,6 +177,7 @@ class Blocker:
         return handlers[name](call) if name in handlers else None
 
     def conv2d(self, call: relax.Call) -> Blocked | None:
+        """Blocked filters; the input blocked too unless it has few channels, as the first layer's image."""
         data, weight, attrs = call.args[0], call.args[1], call.attrs
         if attrs.data_layout != "NCHW" or attrs.kernel_layout != "OIHW" or not isinstance(weight, GenericConst):
             return None
@@ -187,7 +188,7 @@ class Blocker:
         if array.dtype != np.float32 or shape is None or block_out is None:
             return None
         depthwise = groups == shape[1] == filters
-        source = self.as_blocked(data)
+        source = self.blocked.get(data) if depthwise else self.as_blocked(data)  # too little work to pay for a conversion
         if depthwise:
             if source is None:
                 return None
@@ -197,7 +198,7 @@ class Blocker:
             groups = round_up(filters, block_out)
         elif groups > 1:
             per_group = filters // groups
-            if source is None or per_group % block_out or array.shape[1] % source.block:
+            if per_group % block_out or array.shape[1] % self.lanes or source is None or per_group % block_out or array.shape[1] % source.block:
                 return None
             array = block_weight(array, source.block, block_out)
             data_layout, kernel_layout = f"NCHW{source.block}c", f"OIHW{source.block}i{block_out}o"

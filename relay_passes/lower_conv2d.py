@@ -6,7 +6,14 @@
     depthwise, w [C/c, 1, R, S, 1, c]                               ->  pad, then
         depthwise_conv2d_nchwc[n, co, h, w, c] += pad[n, co, h * stride + r, w * stride + s, c] * w[co, 0, r, s, 0, c]
 
-The first layer of a network reads NCHW and writes NCHWc, with all its few channels as one block. Other layouts stay with TVM's legalisation.
+The first layer of a network reads NCHW and writes NCHWc, with all its few channels as one block.
+
+    conv2d(x [N, C, H, W], w [K, C/groups, R, S], "NCHW")           ->  pad, then, over the flat padded plane,
+        conv2d_plane[n, k, p] += pad[n, c, flat p + r * row + s] * w[k, c, r, s]     for all p, one vector after the other
+        crop[n, k, h, w] = conv2d_plane[n, k, h * stride * row + w * stride]
+
+Walking the flat plane wastes the few columns of padding and makes every load one vector, whatever the width of the image. Larger strides and
+other layouts stay with TVM's legalisation.
 """
 
 from tvm import relax, te, tirx
@@ -74,10 +81,55 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttr
     return te.compute((n, k_outer, out_h, out_w, k_inner), direct, name="conv2d_nchwc")
 
 
+VECTOR = 16  # float32 values; planes are rounded up to whole vectors of the widest machine
+
+
+def conv2d_nchw(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttrs) -> te.Tensor:
+    top, left, bottom, right = (int(amount) for amount in attrs.padding)
+    stride_h, stride_w = (int(stride) for stride in attrs.strides)
+    dilation_h, dilation_w = (int(dilation) for dilation in attrs.dilation)
+    n, channels, height, width = (int(extent) for extent in x.shape)
+    filters, per_group, kernel_h, kernel_w = (int(extent) for extent in w.shape)
+    out_h = (height + top + bottom - dilation_h * (kernel_h - 1) - 1) // stride_h + 1
+    out_w = (width + left + right - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
+    row = width + left + right
+    needed = (out_h - 1) * stride_h * row + (out_w - 1) * stride_w + 1
+    plane = -(-needed // VECTOR) * VECTOR
+    reach = plane + dilation_h * (kernel_h - 1) * row + dilation_w * (kernel_w - 1)
+    missing = max(0, -(-reach // row) - (height + top + bottom))  # rows that the last vector reaches beyond the image
+    padded = pad_image(x, top, left, bottom + missing, right, image_axis=2)
+    c = te.reduce_axis((0, per_group), "c")
+    r, s = te.reduce_axis((0, kernel_h), "r"), te.reduce_axis((0, kernel_w), "s")
+    k_per_group = filters * per_group // channels
+
+    def direct(b: tirx.Var, k: tirx.Var, p: tirx.Var) -> Expr:
+        channel = c if per_group == channels else k // k_per_group * per_group + c
+        position = p + r * (dilation_h * row) + s * dilation_w
+        return te.sum(padded[b, channel, position // row, position % row] * w[k, c, r, s], axis=[c, r, s])
+
+    flat = te.compute((n, filters, plane), direct, name="conv2d_plane")
+    return te.compute(
+        (n, filters, out_h, out_w), lambda b, k, h, v: flat[b, k, h * (stride_h * row) + v * stride_w], name="crop"
+    )
+
+
+def flat_plane_pays(call: relax.Call) -> bool:
+    """Strides up to two: the plane is computed at every position, so larger strides would mostly compute what nobody reads."""
+    attrs = call.attrs
+    static = all(isinstance(argument.ty.shape, relax.ShapeExpr) for argument in call.args)
+    return bool(
+        static
+        and (attrs.data_layout, attrs.kernel_layout, attrs.out_layout) == ("NCHW", "OIHW", "NCHW")
+        and max(int(stride) for stride in attrs.strides) <= 2
+        and call.args[0].ty.dtype.dtype == "float32"
+    )
+
+
 def lower_conv2d(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    if not call.attrs.out_layout.startswith("NCHW") or not call.attrs.out_layout.endswith("c"):
+    blocked = call.attrs.out_layout.startswith("NCHW") and call.attrs.out_layout.endswith("c")
+    if not blocked and not flat_plane_pays(call):
         return _nn_conv2d(builder, call)
-    return builder.call_te(conv2d_nchwc, *call.args, call.attrs, primfunc_name_hint="conv2d")
+    return builder.call_te(conv2d_nchwc if blocked else conv2d_nchw, *call.args, call.attrs, primfunc_name_hint="conv2d")
 
 
 LEGALIZE = {"relax.nn.conv2d": lower_conv2d}

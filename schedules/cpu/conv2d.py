@@ -28,16 +28,28 @@ def find(sch: Schedule, name: str) -> SBlockRV | None:
     return next((block for block in children if str(sch.get(block).name_hint) == name), None)
 
 
-def inline_tail(sch: Schedule, block: SBlockRV) -> SBlockRV:
-    """Inline the elementwise consumers of `block` into the last of them; a copy from `local` is the last where there are none."""
-    tail: list[SBlockRV] = []
-    last = block
-    while consumers := sch.get_consumers(last):
-        (last,) = consumers
-        tail.append(last)
-    for stage in tail[:-1]:
-        sch.compute_inline(stage)
-    if not tail:
+def inline_tail(sch: Schedule, block: SBlockRV) -> SBlockRV | None:
+    """Inline the elementwise stages behind `block` into the last of them, which is returned; None where nothing follows."""
+    stages: list[SBlockRV] = []
+    seen = {str(sch.get(block).name_hint)}
+    ready = list(sch.get_consumers(block))
+    while ready:  # breadth first: an activation such as x * clip(x + 3) reads the sum twice
+        stage = ready.pop(0)
+        if str(sch.get(stage).name_hint) not in seen:
+            seen.add(str(sch.get(stage).name_hint))
+            stages.append(stage)
+            ready.extend(sch.get_consumers(stage))
+    last = next((stage for stage in stages if not sch.get_consumers(stage)), None)
+    for stage in stages:
+        if sch.get_consumers(stage):
+            sch.compute_inline(stage)
+    return last
+
+
+def local_tail(sch: Schedule, block: SBlockRV) -> SBlockRV:
+    """The stage that stores the result of `block`, which itself stays in registers: its inlined tail, or a copy."""
+    last = inline_tail(sch, block)
+    if last is None:
         return sch.cache_write(block, 0, "local")
     sch.set_scope(block, 0, "local")
     return last
@@ -97,7 +109,7 @@ def apply(program: tirx.PrimFunc, point: Point, machine: Machine) -> Schedule:
     sch = Schedule(program)
     block = sch.get_sblock(BLOCK)
     inline_producers(sch, {BLOCK, "pad"})
-    last = inline_tail(sch, block)
+    last = local_tail(sch, block)
     n, k, h, w, o = sch.get_loops(last)
     ko, ki = sch.split(k, [None, point["tile_k"]])
     ho, hi = sch.split(h, [None, point["tile_h"]])

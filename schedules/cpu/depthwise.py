@@ -10,7 +10,7 @@ The strip is as high as lets its padded input stay in half of the first-level ca
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from schedules.cpu.conv2d import find, inline_producers, inline_tail
+from schedules.cpu.conv2d import find, inline_producers, local_tail
 from schedules.cpu.loops import divisors, in_registers
 from schedules.machine import Machine
 from schedules.space import Point, Space
@@ -38,7 +38,7 @@ def apply(program: tirx.PrimFunc, point: Point) -> Schedule:
     sch = Schedule(program)
     block = sch.get_sblock(BLOCK)
     inline_producers(sch, {BLOCK, "pad"})
-    last = inline_tail(sch, block)
+    last = local_tail(sch, block)
     n, c, h, w, o = sch.get_loops(last)
     ho, hi = sch.split(h, [None, point["strip"]])
     wo, wi = sch.split(w, [None, point["tile_w"]])

@@ -133,7 +133,7 @@ static int parallel_launch(closure run, void *data, int tasks) {
 static int parallel_barrier(int task, struct group *group) { (void)task; (void)group; return -1; /* no rule emits one */ }
 
 /* Scratch memory of a kernel, freed in the reverse order of allocation, so each thread keeps a stack of blocks. */
-enum { DEPTH = 8 };
+enum { DEPTH = 64 };
 struct scratch { int depth; struct { void *memory; size_t bytes; } block[DEPTH]; };
 static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
