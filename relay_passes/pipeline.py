@@ -1,5 +1,7 @@
 """The graph passes in order, with the reason for each place. A new pass is one file and one line here."""
 
+from collections.abc import Callable, Mapping
+
 from tvm import relax
 from tvm.ir.transform import Pass
 
@@ -9,6 +11,7 @@ from relay_passes.fold_constants import fold_constants
 from relay_passes.fold_pad import fold_pad
 from relay_passes.fold_transposes import fold_transposes
 from relay_passes.lift_programs import lift_programs
+from relay_passes.lower_matmul import lower_matmul
 from relay_passes.name_programs import name_programs
 from relay_passes.plan_memory import plan_memory
 from relay_passes.share_subexpressions import share_subexpressions
@@ -16,12 +19,13 @@ from relay_passes.sink_reshapes import sink_reshapes
 from schedules.machine import Machine
 
 t = relax.transform
+Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
 
 def cpu_passes(machine: Machine) -> list[Pass]:
     return [
         *simplify(),
-        *to_programs(),
+        *to_programs({"relax.matmul": lower_matmul(machine)}),
     ]
 
 
@@ -53,10 +57,10 @@ def simplify() -> list[Pass]:
     ]
 
 
-def to_programs() -> list[Pass]:
-    """Relax operators -> fused TensorIR programs in one arena."""
+def to_programs(lowerings: Mapping[str, Lowering] | None = None) -> list[Pass]:
+    """Relax operators -> fused TensorIR programs in one arena; `lowerings` take the place of TVM's for some operators."""
     return [
-        t.LegalizeOps(enable_warning=False),
+        t.LegalizeOps(dict(lowerings or {}), enable_warning=False),
         t.AnnotateTIROpPattern(),
         t.FoldConstant(),
         t.FuseOps(),

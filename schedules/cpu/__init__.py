@@ -2,6 +2,7 @@
 
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
+from schedules.cpu.matmul import packed_matmul
 from schedules.cpu.reduction import reduction
 
-RULES = [elementwise, reduction, fallback]
+RULES = [packed_matmul, elementwise, reduction, fallback]

@@ -33,6 +33,15 @@ def substitute(expr: tirx.Expr, values: dict[tirx.Var, tirx.Expr]) -> tirx.Expr:
     return tvm_ffi.structural_map(expr, (tirx.Var, lambda var: values.get(var, var)))
 
 
+def flat(buffer: tirx.Buffer, indices: Sequence[tirx.Expr]) -> tirx.Expr:
+    """The position of an element, counted row by row from the first."""
+    kind = str(indices[0].ty) if len(indices) else "int64"
+    address: tirx.Expr = tirx.const(0, kind)
+    for index, extent in zip(indices, buffer.shape, strict=True):
+        address = address * tirx.const(int(extent), kind) + index
+    return address
+
+
 def accesses(sch: Schedule, block: SBlockRV, loops: Sequence[LoopRV] | None = None) -> list[Access]:
     """Every load and store in `block`, with strides along `loops` (by default all loops around it)."""
     realize = block_realize(sch, block)
@@ -45,10 +54,7 @@ def accesses(sch: Schedule, block: SBlockRV, loops: Sequence[LoopRV] | None = No
     found: list[Access] = []
 
     def add(buffer: tirx.Buffer, indices: Sequence[tirx.Expr], stored: bool) -> None:
-        address: tirx.Expr = tirx.const(0, "int64")
-        for index, extent in zip(indices, buffer.shape, strict=True):
-            address = address * extent + index
-        address = analyzer.simplify(substitute(address, values))
+        address = analyzer.simplify(substitute(flat(buffer, indices), values))
         variables = [loop.loop_var for loop in around]
         parts = detect_linear_equation(address, variables)
         strides = None

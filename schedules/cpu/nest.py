@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import Analyzer
 
-from schedules.cpu.access import Access, accesses, block_realize, substitute
+from schedules.cpu.access import Access, accesses, block_realize, flat, substitute
 from schedules.cpu.loops import extent
 from schedules.machine import Machine
 
@@ -49,10 +49,7 @@ def split_digits(sch: Schedule, block: SBlockRV, skip: int) -> None:
             digits.setdefault(node.a, set()).add(int(node.b))
 
     def load(node: tvm.ir.TensorLoad) -> None:
-        address: tirx.Expr = tirx.const(0, "int64")
-        for index, size in zip(node.indices, node.source.shape, strict=True):
-            address = address * size + index
-        address = analyzer.simplify(substitute(address, values))
+        address = analyzer.simplify(substitute(flat(node.source, node.indices), values))
         tvm_ffi.structural_walk(address, [(tirx.FloorDiv, note), (tirx.FloorMod, note)])
 
     tvm_ffi.structural_walk(realize.block.body, (tvm.ir.TensorLoad, load))
