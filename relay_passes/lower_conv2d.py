@@ -1,4 +1,4 @@
-"""relax.nn.conv2d -> a TensorIR program whose loops the CPU rules know; `LegalizeOps` uses it through `LEGALIZE`.
+"""relax.nn.conv2d -> a TensorIR program whose loops the CPU rules know.
 
     conv2d(x [N, C/c, H, W, c], w [K/k, C/c, R, S, c, k], "NCHWc")  ->  pad, then
         conv2d_nchwc[n, ko, h, w, k] += pad[n, co, h * stride + r, w * stride + s, ci] * w[ko, co, r, s, ci, k]
@@ -130,7 +130,4 @@ def lower_conv2d(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     if not blocked and not flat_plane_pays(call):
         return _nn_conv2d(builder, call)
     return builder.call_te(conv2d_nchwc if blocked else conv2d_nchw, *call.args, call.attrs, primfunc_name_hint="conv2d")
-
-
-LEGALIZE = {"relax.nn.conv2d": lower_conv2d}
 

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from tvm import relax
 from tvm.ir.transform import Pass
 
+from relay_passes.block_layout import block_layout
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.fold_batch_norm import fold_batch_norm
 from relay_passes.fold_constants import fold_constants
 from relay_passes.fold_pad import fold_pad
 from relay_passes.fold_transposes import fold_transposes
 from relay_passes.lift_programs import lift_programs
+from relay_passes.lower_conv2d import lower_conv2d
 from relay_passes.lower_matmul import lower_matmul
 from relay_passes.name_programs import name_programs
 from relay_passes.plan_memory import plan_memory
@@ -25,7 +27,10 @@ Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 def cpu_passes(machine: Machine) -> list[Pass]:
     return [
         *simplify(),
-        *to_programs({"relax.matmul": lower_matmul(machine)}),
+        block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
+        t.CanonicalizeBindings(),
+        share_subexpressions,  # one conversion between layouts serves every reader
+        *to_programs({"relax.nn.conv2d": lower_conv2d, "relax.matmul": lower_matmul(machine)}),
     ]
 
 

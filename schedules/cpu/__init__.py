@@ -1,8 +1,11 @@
 """Rules for machines with vector registers, caches and few cores. `RULES`: most specific first, the last takes everything."""
 
+from schedules.cpu.conv2d import conv2d
+from schedules.cpu.conv2d_plane import conv2d_plane
+from schedules.cpu.depthwise import depthwise
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
 from schedules.cpu.matmul import packed_matmul
 from schedules.cpu.reduction import reduction
 
-RULES = [packed_matmul, elementwise, reduction, fallback]
+RULES = [conv2d, conv2d_plane, depthwise, packed_matmul, elementwise, reduction, fallback]
