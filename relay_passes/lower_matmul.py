@@ -107,9 +107,12 @@ def lower_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call],
         flat = sum(extent != 1 for extent in lead) > 1
         if flat:
             x = builder.emit(relax.op.reshape(x, (rows, array.shape[0])))
-        result = builder.call_te(packed_matmul, x, packed, array.shape[1], plan.tile_rows, primfunc_name_hint=HINT)
-        module, name = builder.get(), result.op_name if hasattr(result, "op_name") else result.args[0]
-        builder.update_func(name, module[name].with_attr("op_pattern", OUT_EWISE_FUSABLE))
+        data = te.placeholder(tuple(int(extent) for extent in x.ty.shape), "float32", name="x")
+        panel = te.placeholder(tuple(int(extent) for extent in packed.ty.shape), "float32", name="w")
+        out = packed_matmul(data, panel, array.shape[1], plan.tile_rows)
+        program = te.create_prim_func([data, panel, out], index_dtype_override="int64").without_attr("global_symbol").with_attr("op_pattern", OUT_EWISE_FUSABLE)
+        variable = builder.add_func(program, HINT)  # one for all products of these shapes
+        result = relax.call_tir(variable, [x, packed], relax.TensorType(tuple(int(extent) for extent in out.shape), "float32"))
         return relax.op.reshape(builder.emit(result), (*lead, array.shape[1])) if flat else result
 
     return lower
