@@ -16,7 +16,8 @@ from tvm import tirx
 from stack.emit import native
 from stack.emit.cuda_kernels import ALIGN, Kernels, Launch, build_kernels
 from stack.emit.nvcc import compile_cubin
-from stack.emit.program import Place, Program, Step, Tensor
+from stack.emit.program import Place, Program, Step
+from stack.manifest import Tensor
 from targets.target import Target
 
 RUNTIME = native.RUNTIME / "cuda"
@@ -111,7 +112,9 @@ def source(name: str, program: Program, kernels: Kernels, capability: int) -> st
     """C tables of the launches in order, and the functions of the header."""
     arena = lay_out(program, kernels.scratch_bytes)
     symbols = sorted({launch.kernel for launches in kernels.launches.values() for launch in launches})
-    arguments, launches, steps = [], [], []
+    arguments: list[str] = []
+    launches: list[str] = []
+    steps: list[str] = []
     for step in program.steps:
         first = len(launches)
         for launch, places in launches_of(step, kernels):

@@ -121,7 +121,8 @@ def read_launches(host: tirx.PrimFunc) -> tuple[tuple[Launch, ...], int]:
         elif isinstance(statement, tirx.DeclBuffer):
             places.append((statement.buffer, place(statement.data)))
         else:
-            assert isinstance(statement, tirx.Evaluate) and is_call(statement.value, "tirx.call_ffi_kernel"), f"cannot launch {statement}"
+            assert isinstance(statement, tirx.Evaluate), f"cannot launch {statement}"
+            assert is_call(statement.value, "tirx.call_ffi_kernel"), f"cannot launch {statement}"
             launches.append(read_launch(statement.value, place))
     return tuple(launches), scratch_bytes
 

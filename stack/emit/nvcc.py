@@ -11,6 +11,7 @@ from pathlib import Path
 from stack.errors import StackError, ToolMissing
 
 WHEELS = "pip install nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl"
+USUAL = Path("/usr/local/cuda/bin/nvcc")
 EM_CUDA, ABI_OF_CUDA_13 = 190, 8
 
 
@@ -18,7 +19,7 @@ def find_nvcc() -> Path:
     """nvcc on PATH, in the usual folder, or from NVIDIA's packages on PyPI; ToolMissing otherwise."""
     found = shutil.which("nvcc")
     candidates = [Path(found)] if found else []
-    candidates.append(Path("/usr/local/cuda/bin/nvcc"))
+    candidates.append(USUAL)
     spec = find_spec("nvidia")
     for folder in spec.submodule_search_locations or [] if spec else []:
         candidates += sorted(Path(folder).glob("*/bin/nvcc"), reverse=True)  # cu13/bin/nvcc, of CUDA 12 cuda_nvcc/bin/nvcc
@@ -32,7 +33,7 @@ def compile_cubin(source: str, arch: str, work: Path) -> bytes:
     """Compile `source` for `arch` ("sm_90"). The file's name is fixed, since it goes into the result."""
     nvcc = find_nvcc()
     (work / "kernels.cu").write_text(source)
-    # Without contraction-free or fast arithmetic flags: nvcc's default fuses multiply-adds as the CPU does and divides exactly.
+    # Not --use_fast_math, which TVM would pass: it flushes denormals and approximates division and square roots.
     command = [str(nvcc), "-cubin", f"-arch={arch}", "-O3", "-std=c++17", "-w", "-o", "kernels.cubin", "kernels.cu"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=work)
     if done.returncode:
@@ -47,6 +48,7 @@ def cubin_arch(cubin: bytes) -> str:
 
     It stands in the lowest byte of `e_flags`, since CUDA 13 (ELF ABI version 8) in the second lowest.
     """
-    assert cubin[:5] == b"\x7fELF\x02" and int.from_bytes(cubin[18:20], "little") == EM_CUDA, "not a 64-bit cubin"
+    is_cubin = cubin[:5] == b"\x7fELF\x02" and int.from_bytes(cubin[18:20], "little") == EM_CUDA
+    assert is_cubin, "not a 64-bit cubin"
     flags = int.from_bytes(cubin[48:52], "little")
     return f"sm_{flags >> 8 & 0xFF if cubin[8] >= ABI_OF_CUDA_13 else flags & 0xFF}"
