@@ -19,14 +19,11 @@ block_realize = tvm.get_global_func("s_tir.schedule.GetSBlockRealize")
 
 @dataclass(frozen=True)
 class Access:
-    """One load or store. `strides` is in elements, one for each loop, or None where the address is not linear in the loops."""
+    """One load or store. `strides` has the step in elements for each loop, None where the address is not linear in that loop."""
 
     buffer: tirx.Buffer
     stored: bool
-    strides: tuple[int, ...] | None
-
-    def along(self, position: int) -> int | None:
-        return None if self.strides is None else self.strides[position]
+    strides: tuple[int | None, ...]
 
 
 def substitute(expr: tirx.Expr, values: dict[tirx.Var, tirx.Expr]) -> tirx.Expr:
@@ -42,6 +39,12 @@ def flat(buffer: tirx.Buffer, indices: Sequence[tirx.Expr]) -> tirx.Expr:
     return address
 
 
+def stride(address: tirx.Expr, variable: tirx.Var) -> int | None:
+    """How far `address` moves when `variable` grows by one; None where that is not constant."""
+    parts = detect_linear_equation(address, [variable])
+    return int(parts[0]) if parts and isinstance(parts[0], tirx.IntImm) else None
+
+
 def accesses(sch: Schedule, block: SBlockRV, loops: Sequence[LoopRV] | None = None) -> list[Access]:
     """Every load and store in `block`, with strides along `loops` (by default all loops around it)."""
     realize = block_realize(sch, block)
@@ -55,12 +58,7 @@ def accesses(sch: Schedule, block: SBlockRV, loops: Sequence[LoopRV] | None = No
 
     def add(buffer: tirx.Buffer, indices: Sequence[tirx.Expr], stored: bool) -> None:
         address = analyzer.simplify(substitute(flat(buffer, indices), values))
-        variables = [loop.loop_var for loop in around]
-        parts = detect_linear_equation(address, variables)
-        strides = None
-        if parts and all(isinstance(part, tirx.IntImm) for part in parts[:-1]):
-            by_var = dict(zip(variables, (int(part) for part in parts[:-1]), strict=True))
-            strides = tuple(by_var[loop.loop_var] for loop in chosen)
+        strides = tuple(stride(address, loop.loop_var) for loop in chosen)
         found.append(Access(buffer, stored, strides))
 
     def load(node: TensorLoad) -> None:

@@ -93,7 +93,8 @@ def in_conditions(sch: Schedule, block: SBlockRV) -> set[int]:
 
 def fusible(found: list[Access], outer: int, inner: int, inner_extent: int) -> bool:
     """Whether loops at positions `outer` and `inner` = `outer` + 1 may become one without making any address less regular."""
-    return all(access.strides is not None and access.strides[outer] == access.strides[inner] * inner_extent for access in found)
+    steps = [(access.strides[outer], access.strides[inner]) for access in found]
+    return all(far is not None and near is not None and far == near * inner_extent for far, near in steps)
 
 
 def fuse_loops(sch: Schedule, block: SBlockRV, skip: int) -> list[LoopRV]:
@@ -128,10 +129,10 @@ def spread(sch: Schedule, block: SBlockRV, machine: Machine, skip: int = 0, core
     lanes = machine.lanes(item)
     *outer, inner = loops
     found = accesses(sch, block, loops)
-    across = next((a for a in found if not a.stored and a.strides and a.strides[-1] not in (0, 1) and 1 in a.strides[:-1]), None)
+    across = next((a for a in found if not a.stored and a.strides[-1] not in (0, 1, None) and 1 in a.strides[:-1]), None)
     length = extent(sch, inner) or 0
     if across is not None:
-        position = across.strides.index(1) if across.strides else 0
+        position = across.strides.index(1)
         other = loops[position]
         other_out, other_in = sch.split(other, [None, min(lanes, extent(sch, other) or 1)])
         inner_out, inner = sch.split(inner, [None, min(lanes, length)])
@@ -140,7 +141,7 @@ def spread(sch: Schedule, block: SBlockRV, machine: Machine, skip: int = 0, core
         if len(outer) > 1:
             outer = [sch.fuse(*outer)]
     else:
-        regular = all(access.strides is not None and access.strides[-1] in (0, 1) for access in found)
+        regular = all(access.strides[-1] in (0, 1) for access in found)
         if length > lanes and regular:
             middle, inner = sch.split(inner, [None, lanes])
             rows = 1

@@ -114,8 +114,8 @@ def shared_loops(sch: Schedule, last: SBlockRV) -> int:
             for access in accesses(sch, block):
                 if not access.buffer.same_as(written) or access.stored:
                     continue
-                along = access.strides or (0,) * len(here)
-                depth = next((i for i, stride in enumerate(along) if stride == 0 and here[i] != 1), len(along))
+                along = access.strides
+                depth = next((i for i, stride in enumerate(along) if not stride and here[i] != 1), len(along))
                 depth = next((i for i in range(min(depth, shared)) if here[i] != extents[i]), min(depth, shared))
                 shared = min(shared, depth)
     return shared
@@ -139,7 +139,7 @@ def vector_loop(sch: Schedule, block: SBlockRV, reducing: bool) -> int | None:
     if not candidates:
         return None
     position = candidates[-1]
-    strides = [access.along(position) for access in accesses(sch, block) if not (reducing and access.stored)]
+    strides = [access.strides[position] for access in accesses(sch, block) if not (reducing and access.stored)]
     return position if all(stride in (0, 1) for stride in strides) and 1 in strides else None
 
 
