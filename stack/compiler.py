@@ -1,6 +1,8 @@
 """The whole compiler on one screen."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -44,10 +46,12 @@ def compile(
             report("graph", done, len(passes))
             module = graph_pass(module)
     module = schedule(module, family.rules, machine.machine, lambda done, total: report("schedule", done, total))
-    folder = tempfile.TemporaryDirectory(prefix="stack-")
+    folder = Path(tempfile.mkdtemp(prefix="stack-"))
     try:
-        emit(network, module, machine, family, Path(folder.name), lambda done, total: report("build", done, total))
+        emit(network, module, machine, family, folder, lambda done, total: report("build", done, total))
+        library = Library(folder, parse(folder), threads)
     except BaseException:
-        folder.cleanup()
+        shutil.rmtree(folder)
         raise
-    return Library(Path(folder.name), parse(Path(folder.name)), threads, keep=folder)
+    weakref.finalize(library, shutil.rmtree, folder, ignore_errors=True)  # `save` makes a copy that stays
+    return library

@@ -50,12 +50,16 @@ def machine() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """What our package requires, and what its extras do."""
+    seen: set[str] = set()
     for text in importlib.metadata.requires(PACKAGE) or []:
         requirement = Requirement(text)
         extra = requirement.marker is not None and "extra" in str(requirement.marker)
         if requirement.marker and not any(requirement.marker.evaluate({"extra": name}) for name in ("", "dev", "bench")):
             continue
         plain = f"{requirement.name}{requirement.specifier}"
+        if plain in seen:  # two extras ask for it
+            continue
+        seen.add(plain)
         try:
             found = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:

@@ -31,9 +31,9 @@ class Library:
     `threads` is how many threads one call computes with. `folder` is where its files lie; `manifest` is what `manifest.json` says.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], threads: int | None = None, keep: object = None) -> None:
-        """Users call `stack.load`. `keep` is held as long as the library lives: the temporary folder of one that was never saved."""
-        self.folder, self.manifest, self.keep = folder, manifest, keep
+    def __init__(self, folder: Path, manifest: dict[str, Any], threads: int | None = None) -> None:
+        """Users call `stack.load`."""
+        self.folder, self.manifest = folder, manifest
         self.threads = checked_threads(threads)
         self.inputs, self.outputs = manifests.tensors(manifest["inputs"]), manifests.tensors(manifest["outputs"])
         self._runner: Runner | None = None
