@@ -41,11 +41,13 @@ def draw(tensors: Sequence[Tensor], seed: int) -> dict[str, Array]:
 def read(file: Path) -> dict[str, Array]:
     """The arrays in an .npz file, by name."""
     try:
+        with zipfile.ZipFile(file):
+            pass  # where it is none, numpy would look for other formats
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise BadInput("no such file", at=str(file), hint="numpy.savez(file, **arrays) makes one, with an array for each input") from None
-    except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile):
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile):
         raise BadInput("the inputs cannot be read", at=str(file), hint="numpy.savez(file, **arrays) writes what is read here") from None
 
 
