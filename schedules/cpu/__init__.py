@@ -1,5 +1,6 @@
 """Rules for machines with vector registers, caches and few cores. `RULES`: most specific first, the last takes everything."""
 
+from schedules.cpu.batch_matmul import batch_matmul
 from schedules.cpu.conv2d import conv2d
 from schedules.cpu.conv2d_plane import conv2d_plane
 from schedules.cpu.depthwise import depthwise
@@ -8,4 +9,4 @@ from schedules.cpu.fallback import fallback
 from schedules.cpu.matmul import packed_matmul
 from schedules.cpu.reduction import reduction
 
-RULES = [conv2d, conv2d_plane, depthwise, packed_matmul, elementwise, reduction, fallback]
+RULES = [conv2d, conv2d_plane, depthwise, packed_matmul, batch_matmul, elementwise, reduction, fallback]
