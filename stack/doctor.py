@@ -8,12 +8,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from stack.emit.cc import INSTALL, find_cc
 from stack.emit.nvcc import WHEELS, find_nvcc
 from stack.errors import ToolMissing
 from targets.x86.detect import AVX2, cpu_flags, cpu_name
@@ -61,24 +63,27 @@ def packages() -> Iterator[Finding]:
             continue
         seen.add(plain)
         try:
-            found = importlib.metadata.version(requirement.name)
+            version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            found = "-"
-        fine = found != "-" and requirement.specifier.contains(found, prereleases=True)
-        yield Finding(plain, found, fine, not extra, f"{sys.executable} -m pip install '{plain}'")
+            version = "-"
+        fine = version != "-" and requirement.specifier.contains(version, prereleases=True)
+        yield Finding(plain, version, fine, not extra, f"{sys.executable} -m pip install '{plain}'")
 
 
 def tools() -> Iterator[Finding]:
     """Programs and drivers."""
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    yield Finding("C compiler", compiler or "-", compiler is not None, True, "apt-get install gcc libc6-dev")
-    try:
-        nvcc = str(find_nvcc())
-    except ToolMissing:
-        nvcc = None
+    compiler, nvcc = found(find_cc), found(find_nvcc)
+    yield Finding("C compiler", compiler or "-", compiler is not None, True, INSTALL)
     yield Finding("nvcc, for cuda targets", nvcc or "-", nvcc is not None, False, WHEELS)
     driver = find_library("cuda")
     yield Finding("NVIDIA driver, to run cuda targets", gpu() or driver or "-", driver is not None, False, "apt-get install nvidia-driver")
+
+
+def found(tool: Callable[[], Path]) -> str | None:
+    try:
+        return str(tool())
+    except ToolMissing:
+        return None
 
 
 def gpu() -> str | None:

@@ -4,12 +4,12 @@
 """
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
+from stack.emit.cc import find_cc
 from stack.emit.program import Place, Program, Step
-from stack.errors import StackError, ToolMissing
+from stack.errors import StackError
 from stack.manifest import Tensor
 
 RUNTIME = Path(__file__).parents[1] / "runtime"
@@ -128,9 +128,7 @@ int {name}_profile(struct stack_model *model, const void *const *in, void *const
 
 def link(name: str, text: str, objects: list[Path], folder: Path, work: Path, runtime: Path = RUNTIME) -> Path:
     """Compile the C side and link everything into `folder`/lib`name`.so, exporting only what starts with `name`_."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise ToolMissing("no C compiler was found", at="cc, gcc or clang on PATH", hint="apt-get install gcc libc6-dev")
+    compiler = str(find_cc())
     main, exports, library = work / f"{name}.c", work / "exports.map", folder / f"lib{name}.so"
     main.write_text(text)
     exports.write_text(f"{{ global: {name}_*; local: *; }};\n")
