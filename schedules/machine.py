@@ -11,8 +11,8 @@ class Machine:
     width start each cycle; cache sizes are per core in bytes, except `l3_bytes` which all cores share. `bandwidth` is bytes a second from
     memory for one core, `ghz` the sustained clock: both are for rooflines only, never for choosing a schedule.
 
-    On a GPU a core is a multiprocessor and a vector a warp. The last three fields are for GPUs alone: how many threads and how much
-    statically allocated shared memory one block may have, and the compute capability (80 for 8.0).
+    On a GPU a core is a multiprocessor and a vector a warp; all cores share the L2, and there is no L3. The last three fields are for GPUs
+    alone: how many threads and how much statically allocated shared memory one block may have, and the compute capability (80 for 8.0).
     """
 
     cores: int = 1

@@ -7,10 +7,13 @@
 They need no search and take every program, at the price of speed; rules with knobs go in front of them.
 """
 
-from tvm import tirx
+from math import prod
+
+from tvm import s_tir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight import gpu
 from tvm.target import Target
+from tvm_ffi import structural_walk
 
 from schedules.machine import Machine
 from schedules.rule import Rule
@@ -51,11 +54,37 @@ def from_dlight(name: str, rule: gpu.base.GPUScheduleRule) -> Rule:
     return wrapped
 
 
+def reductions(program: tirx.PrimFunc) -> list[int]:
+    """How many values each reduction of `program` adds up."""
+    found: list[int] = []
+
+    def visit(block: s_tir.SBlock) -> None:
+        axes = [int(axis.dom.extent) for axis in block.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
+        if axes:
+            found.append(prod(axes))
+
+    structural_walk(program.body, (s_tir.SBlock, visit))
+    return found
+
+
+def unless_short(rule: Rule) -> Rule:
+    """`rule`, but not for one reduction of fewer values than a warp has threads: a depthwise convolution, a pooling window.
+
+    dlight would give each of its outputs a whole block, of which 9 threads work where the filter is 3x3.
+    """
+
+    def wrapped(program: tirx.PrimFunc, machine: Machine) -> Space | None:
+        extents = reductions(program)
+        return None if len(extents) == 1 and extents[0] < machine.lanes() else rule(program, machine)
+
+    return wrapped
+
+
 RULES: list[Rule] = [
     from_dlight("gpu_matmul", gpu.Matmul()),
     from_dlight("gpu_gemv", gpu.GEMV()),
     from_dlight("gpu_reduction", gpu.Reduction()),
-    from_dlight("gpu_general_reduction", gpu.GeneralReduction()),
+    unless_short(from_dlight("gpu_general_reduction", gpu.GeneralReduction())),
     from_dlight("gpu_transpose", gpu.Transpose()),
-    from_dlight("gpu_fallback", gpu.Fallback()),
+    from_dlight("fallback", gpu.Fallback()),
 ]

@@ -15,6 +15,11 @@ def conv() -> list[te.Tensor]:
     return [x, w, topi.nn.relu(topi.nn.conv2d(x, w, 1, 1, 1))]
 
 
+def depthwise() -> list[te.Tensor]:
+    x, w = te.placeholder((1, 16, 14, 14), name="x"), te.placeholder((16, 1, 3, 3), name="w")
+    return [x, w, topi.nn.depthwise_conv2d_nchw(x, w, 1, 1, 1)]
+
+
 def softmax() -> list[te.Tensor]:
     x = te.placeholder((12, 64), name="x")
     return [x, topi.nn.softmax(x)]
@@ -33,7 +38,13 @@ def pool() -> list[te.Tensor]:
 
 @pytest.mark.parametrize(
     ("tensors", "rule"),
-    [(conv(), "gpu_matmul"), (softmax(), "gpu_general_reduction"), (mean(), "gpu_reduction"), (pool(), "gpu_fallback")],
+    [
+        (conv(), "gpu_matmul"),
+        (softmax(), "gpu_general_reduction"),
+        (mean(), "gpu_reduction"),
+        (pool(), "fallback"),
+        (depthwise(), "fallback"),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_programs_find_their_rule(tensors: list[te.Tensor], rule: str) -> None:
