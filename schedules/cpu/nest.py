@@ -81,7 +81,7 @@ def in_conditions(sch: Schedule, block: SBlockRV) -> set[int]:
         tvm_ffi.structural_walk(substitute(expr, values), (tirx.Var, variable))
 
     def call(node: tvm.ir.Call) -> None:
-        if getattr(node.op, "name", "") == "tirx.if_then_else":
+        if getattr(node.op, "name", "") == "prim.if_then_else":
             condition(node.args[0])
 
     tvm_ffi.structural_walk(

@@ -47,6 +47,7 @@ def lowering() -> tvm.transform.Sequential:
             t.NarrowDataType(32),
             s.LoopPartition(),
             vector_tails,
+            t.StmtSimplify(),  # decides the conditions that are now constant
             t.VectorizeLoop(True),
             t.StorageRewrite(),
             s.HoistIfThenElse(),
