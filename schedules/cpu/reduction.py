@@ -18,6 +18,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from schedules.cpu.access import accesses, block_realize, blocks_of, calls, is_reduction, trivial
 from schedules.cpu.loops import extent, in_registers
 from schedules.cpu.nest import MATH, PARALLEL_WORK, fusible, spread, work
+from schedules.cpu.pad_reduction import pad_reduction
 from schedules.machine import Machine
 from schedules.space import Point, Space
 
@@ -57,6 +58,11 @@ def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
     (last,) = sch.get_output_blocks("root")
     if is_reduction(sch, last):  # nothing is fused behind it
         last = sch.cache_write(last, 0, "global")
+    sch = pad_odd(sch, machine)
+    for block in blocks_of(sch):
+        if not sch.get_loops(block):
+            sch.add_unit_loop(block)  # `rfactor` fails where another block stands outside all loops
+    (last,) = sch.get_output_blocks("root")
     amount = sum(work(sch, block) for block in blocks_of(sch))
     vectors = int(point["vectors"])
     shared = shared_loops(sch, last)
@@ -94,6 +100,20 @@ def inline_cheap(sch: Schedule) -> None:
         per_row = any(instances(sch, consumer) > size for consumer in consumers) and any(is_reduction(sch, p) for p in sch.get_producers(block))
         if not costly and not per_row:
             sch.compute_inline(block)
+
+
+def pad_odd(sch: Schedule, machine: Machine) -> Schedule:
+    """Round the contiguous reductions of one axis up to whole vectors."""
+    for block in blocks_of(sch):
+        kinds = is_reduce_loop(sch, block)
+        if kinds.count(True) != 1 or vector_loop(sch, block, reducing=False) is not None or vector_loop(sch, block, reducing=True) is None:
+            continue
+        length = extent(sch, sch.get_loops(block)[kinds.index(True)]) or 0
+        lanes = machine.lanes(tvm.DataType(str(sch.get(block).writes[0].source.dtype)).itemsize)
+        if length > 2 * lanes and length % lanes and isinstance(sch.get(block).init, tirx.BufferStore):
+            sch = Schedule(pad_reduction(sch.mod["main"], str(sch.get(block).name_hint), lanes))
+            return pad_odd(sch, machine)
+    return sch
 
 
 def instances(sch: Schedule, block: SBlockRV) -> int:
@@ -156,7 +176,7 @@ def to_lanes(sch: Schedule, block: SBlockRV, machine: Machine, vectors: int) -> 
         found = accesses(sch, block, reduce_loops)
     lanes = machine.lanes(tvm.DataType(str(sch.get(block).writes[0].source.dtype)).itemsize)
     length = extent(sch, reduce_loops[-1]) or 0
-    if length < 2 * lanes or length % lanes:  # rfactor drops the bound check of a split that does not divide
+    if length < 2 * lanes or length % lanes:
         return
     vectors = max(v for v in (1, 2, 4, 8) if v <= vectors and length % (v * lanes) == 0)
     loop = reduce_loops[-1]
