@@ -4,6 +4,7 @@
     reshape(reshape(x)), reshape to itself    ->   one, none           sum of stack([a, b])              ->   add(a, b)
     add(c, x), multiply(c, x)                 ->   constant second     max of stack([a, b])              ->   maximum(a, b)
     subtract(x, c), divide(x, c)              ->   add, multiply       minimum(maximum(x, 0), 6)         ->   clip(x, 0, 6)
+    concat of concat, take without checks     ->   one, with checks    (same axis; an index is clipped to the table)
     add(x, 0), multiply(x, 1), clip to all    ->   x                   conv1d, conv2d of width 1         ->   conv2d of height 1
 
 Numbers change by one rounding at most: a division by a constant becomes a multiplication by its reciprocal.
@@ -51,15 +52,28 @@ def no_change(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     data = call.args[0]
     if not is_tensor(call) or not is_tensor(data) or shape(call) != shape(data) or dtype(call) != dtype(data):
         return None
-    if op_name(call) == "relax.strided_slice" and (len(call.args) < 5 or any(int(step.value) < 0 for step in call.args[4])):
-        return None if len(call.args) > 4 else data
-    return data
+    backwards = op_name(call) == "relax.strided_slice" and len(call.args) > 4 and any(int(step.value) < 0 for step in call.args[4].fields)
+    return None if backwards else data
 
 
 @rewrites("relax.concat")
 def concat_of_one(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     parts = call.args[0]
     return parts.fields[0] if isinstance(parts, relax.Tuple) and len(parts.fields) == 1 else None
+
+
+@rewrites("relax.concat")
+def concat_of_concat(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Each level would copy everything below it once more."""
+    parts = call.args[0]
+    if not isinstance(parts, relax.Tuple) or call.attrs.axis is None:
+        return None
+    flat, axis = [], int(call.attrs.axis) % len(shape(call))
+    for part in parts.fields:
+        inner = graph.only(part, "relax.concat")
+        same = inner is not None and isinstance(inner.args[0], relax.Tuple) and int(inner.attrs.axis or 0) % len(shape(call)) == axis
+        flat += list(inner.args[0].fields) if inner is not None and same else [part]
+    return relax.op.concat(flat, axis) if len(flat) > len(parts.fields) else None
 
 
 @rewrites(*FOLD)
@@ -181,6 +195,15 @@ def one_clip(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return new if merges or op_name(new) != op_name(call) else None
 
 
+@rewrites("relax.take")
+def safe_take(call: relax.Call, _graph: Graph) -> relax.Expr | None:
+    """An index outside the table must not read outside memory: take the nearest row instead."""
+    attrs = call.attrs
+    if attrs.mode != "fast":
+        return None
+    return relax.op.take(call.args[0], call.args[1], None if attrs.axis is None else int(attrs.axis), mode="clip")
+
+
 @rewrites("relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d")
 def whole_image(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     data, attrs = call.args[0], call.attrs
@@ -232,7 +255,7 @@ def lie_down(call: relax.Call, _graph: Graph) -> relax.Expr | None:
 canonicalize_ops = rewrite_pass(
     "canonicalize_ops",
     [
-        to_reshape, no_change, one_reshape, concat_of_one, reduce_of_stack, constant_second, broadcast_is_implied, scalar_constant,
-        subtract_constant, divide_by_constant, neutral, small_power, one_clip, whole_image, conv1d, lie_down,
+        to_reshape, no_change, one_reshape, concat_of_one, concat_of_concat, reduce_of_stack, constant_second, broadcast_is_implied,
+        scalar_constant, subtract_constant, divide_by_constant, neutral, small_power, one_clip, safe_take, whole_image, conv1d, lie_down,
     ],
 )  # fmt: skip

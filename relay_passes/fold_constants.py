@@ -47,7 +47,7 @@ def join(call: relax.Call, values: Arrays) -> np.ndarray:
 
 def cut(call: relax.Call, values: Arrays) -> np.ndarray:
     """`strided_slice(x, axes, begin, end, strides)`: negative indices count from the end, ends beyond it stop there, as in Python."""
-    axes, begin, end, *rest = ([int(item.value) for item in argument] for argument in call.args[1:])
+    axes, begin, end, *rest = ([int(item.value) for item in argument.fields] for argument in call.args[1:])
     strides = rest[0] if rest else [1] * len(axes)
     slices = [slice(None)] * values[0].ndim
     for axis, first, last, step in zip(axes, begin, end, strides, strict=True):
@@ -58,6 +58,13 @@ def cut(call: relax.Call, values: Arrays) -> np.ndarray:
 def take(call: relax.Call, values: Arrays) -> np.ndarray:
     mode = {"wrap": "wrap", "clip": "clip"}.get(str(call.attrs.mode), "wrap")
     return np.take(values[0], values[1], axis=None if call.attrs.axis is None else int(call.attrs.axis), mode=mode)
+
+
+def divide(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Integers towards zero, as in C."""
+    if left.dtype.kind == "f":
+        return left / right
+    return np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right))
 
 
 def clip(call: relax.Call, values: Arrays) -> np.ndarray:
@@ -80,7 +87,7 @@ TABLE: dict[str, Compute] = {
     "relax.add": plain(np.add),
     "relax.subtract": plain(np.subtract),
     "relax.multiply": plain(np.multiply),
-    "relax.divide": plain(np.divide),
+    "relax.divide": lambda _call, values: divide(*values),
     "relax.maximum": plain(np.maximum),
     "relax.minimum": plain(np.minimum),
     "relax.negative": plain(np.negative),

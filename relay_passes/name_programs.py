@@ -20,9 +20,9 @@ LONGEST = 60
 
 
 def readable(name: str) -> str:
-    """`fused_conv2d8_add6_relu` -> `conv2d_add_relu`: without the numbers that keep TVM's names apart."""
+    """`fused_conv2d8_add6_relu` -> `conv2d_add_relu`: without the numbers that keep TVM's names apart, or its `tir_`."""
     words = [re.sub(r"(?<=\D)\d+$", "", word) for word in name.removeprefix("fused_").split("_")]
-    short = "_".join(word for word in words if word)
+    short = "_".join(word for word in words if word and word != "tir")
     return short if len(short) <= LONGEST else short[:LONGEST].rpartition("_")[0] or short[:LONGEST]
 
 

@@ -19,6 +19,7 @@ import tvm
 from tvm import relax
 from tvm.ir import GenericConst
 from tvm.ir.transform import Pass
+from tvm.relax.expr import _update_type  # the one way to give an expression its type where no BlockBuilder made it
 from tvm_ffi import structural_equal
 
 MAX_WALKS = 50  # a pass that needs more has two rules that undo each other
@@ -123,6 +124,7 @@ class Walk:
             return function
         result = self.renew(function.body.body)
         body = relax.SeqExpr([relax.DataflowBlock(live(self.bindings, result))], result)
+        _update_type(body, result.ty)
         return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
 
     def bind(self, binding: relax.Binding) -> None:
