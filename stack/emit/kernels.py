@@ -14,6 +14,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
+from stack.emit.stack_buffers import stack_buffers
 from stack.emit.vector_math import expand_vector_math, name_vector_math
 from stack.emit.vector_tails import vector_tails
 from targets.target import Target
@@ -59,6 +60,7 @@ def lowering() -> tvm.transform.Sequential:
             t.CommonSubexprElim(),
             name_vector_math,
             t.prim_func_pass(plain_pointers, opt_level=0, name="plain_pointers"),
+            stack_buffers,
             t.LowerTVMBuiltin(),
             t.LowerIntrin(),
             t.BF16StorageLegalize(),
