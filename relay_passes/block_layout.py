@@ -7,8 +7,8 @@
 
 Weights and per-channel constants are re-laid here, in numpy. Channels that do not fill their last block are padded with zero weights;
 a padded value only passes through operators that keep zeros harmless, and is cut back where it leaves the blocked part.
-Left alone: convolutions with fewer than 8 filters or groups that do not divide into blocks, other dtypes than float32, weights that are
-not constant.
+Left alone: convolutions whose filters fill no more than half a block or whose groups do not divide into blocks, other dtypes than float32,
+weights that are not constant.
 """
 
 from collections.abc import Callable
@@ -25,20 +25,28 @@ ELEMENTWISE = {
     "relax.abs", "relax.erf", "relax.square", "relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "relax.minimum",
 }  # fmt: skip
 NEEDS_WHOLE_BLOCKS = {"relax.divide", "relax.exp", "relax.log", "relax.sqrt", "relax.rsqrt", "relax.power"}  # f(0) may not be finite
-SMALLEST = 8  # fewer channels than this are not worth a block
 
 
 @dataclass(frozen=True)
 class Blocked:
-    """A value in blocks: `expr` has shape [N, ceil(C / block), H, W, block]; `channels` is C."""
+    """A value in blocks: `expr` has shape [N, blocks, H, W, lanes]; the first `channels` of blocks * lanes mean something."""
 
     expr: relax.Expr
     channels: int
-    block: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape = shape_of(self.expr)
+        assert shape is not None, "blocked values have static shapes"
+        return shape
+
+    @property
+    def room(self) -> int:
+        return self.shape[1] * self.shape[4]
 
     @property
     def padded(self) -> bool:
-        return self.channels % self.block != 0
+        return self.room != self.channels
 
 
 def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
@@ -48,24 +56,25 @@ def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
     return tuple(int(extent) for extent in expr.ty.shape)
 
 
-def round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+def room_for(channels: int, lanes: int) -> int:
+    """Channels rounded up to whole blocks. Many blocks are made even, so that tiles of two or four filters' blocks divide them."""
+    blocks = -(-channels // lanes)
+    return lanes * (blocks + blocks % 2 if blocks >= 16 else blocks)
 
 
-def block_channels(array: np.ndarray, block: int) -> np.ndarray:
-    """[1, C, ...] -> [1, ceil(C / block), ..., block], zeros behind the last channel."""
-    channels = array.shape[1]
-    padded = np.pad(array, [(0, 0), (0, round_up(channels, block) - channels)] + [(0, 0)] * (array.ndim - 2))
-    return np.ascontiguousarray(np.moveaxis(padded.reshape(array.shape[0], -1, block, *array.shape[2:]), 2, -1))
+def block_channels(array: np.ndarray, room: int, lanes: int) -> np.ndarray:
+    """[N, C, H, W] -> [N, room / lanes, H, W, lanes], zeros behind the last channel."""
+    n, channels, h, w = array.shape
+    padded = np.pad(array, [(0, 0), (0, room - channels), (0, 0), (0, 0)])
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(n, room // lanes, lanes, h, w), 2, -1))
 
 
-def block_weight(array: np.ndarray, block_in: int, block_out: int) -> np.ndarray:
-    """OIHW -> [O / block_out, I / block_in, H, W, block_in, block_out], zero padded."""
-    filters, channels, height, width = array.shape
-    k, c = round_up(filters, block_out), round_up(channels, block_in)
-    padded = np.zeros((k, c, height, width), array.dtype)
-    padded[:filters, :channels] = array
-    split = padded.reshape(k // block_out, block_out, c // block_in, block_in, height, width)
+def block_weight(array: np.ndarray, filters: int, channels: int, block_in: int, block_out: int) -> np.ndarray:
+    """OIHW -> [filters / block_out, channels / block_in, H, W, block_in, block_out], zeros where the weight has nothing."""
+    height, width = array.shape[2:]
+    padded = np.zeros((filters, channels, height, width), array.dtype)
+    padded[: array.shape[0], : array.shape[1]] = array
+    split = padded.reshape(filters // block_out, block_out, channels // block_in, block_in, height, width)
     return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
 
 
@@ -113,11 +122,8 @@ class Blocker:
 
     # What a variable is now: blocked, plain, or both once somebody needed the other form.
 
-    def block_of(self, channels: int) -> int | None:
-        """Lanes per block for this many channels; None where blocks do not pay."""
-        if channels < SMALLEST:
-            return None
-        return self.lanes if channels > self.lanes // 2 else SMALLEST
+    def worth_blocks(self, channels: int) -> bool:
+        return channels > self.lanes // 2
 
     def emit(self, expr: relax.Expr) -> relax.Expr:
         return self.builder.emit(expr)
@@ -127,35 +133,32 @@ class Blocker:
         if value in self.blocked:
             return self.blocked[value]
         shape = shape_of(value)
-        if shape is None or len(shape) != 4 or value.ty.dtype.dtype != "float32" or (block := self.block_of(shape[1])) is None:
+        if shape is None or len(shape) != 4 or value.ty.dtype.dtype != "float32" or not self.worth_blocks(shape[1]):
             return None
-        if isinstance(value, GenericConst):
-            return Blocked(relax.const(block_channels(value.value.numpy(), block)), shape[1], block)
         n, c, h, w = shape
-        padded = round_up(c, block)
+        room = room_for(c, self.lanes)
+        if isinstance(value, GenericConst):
+            return Blocked(relax.const(block_channels(value.value.numpy(), room, self.lanes)), c)
         source = self.in_plain(value)
-        if padded != c:
-            source = self.emit(relax.op.nn.pad(source, (0, 0, 0, padded - c, 0, 0, 0, 0)))
+        if room != c:
+            source = self.emit(relax.op.nn.pad(source, (0, 0, 0, room - c, 0, 0, 0, 0)))
         if (h, w) == (1, 1):
-            moved = relax.op.reshape(source, (n, padded // block, 1, 1, block))
+            moved = relax.op.reshape(source, (n, room // self.lanes, 1, 1, self.lanes))
         else:
-            split = self.emit(relax.op.reshape(source, (n, padded // block, block, h, w)))
+            split = self.emit(relax.op.reshape(source, (n, room // self.lanes, self.lanes, h, w)))
             moved = relax.op.permute_dims(split, (0, 1, 3, 4, 2))
-        result = Blocked(self.emit(moved), c, block)
+        result = Blocked(self.emit(moved), c)
         if isinstance(value, relax.Var):
             self.blocked[value] = result
         return result
 
     def as_plain(self, value: Blocked) -> relax.Expr:
-        n, outer, h, w, block = shape_of(value.expr) or ()
-        if (h, w) == (1, 1):
-            flat = self.emit(relax.op.reshape(value.expr, (n, outer * block, 1, 1)))
-        else:
-            moved = self.emit(relax.op.permute_dims(value.expr, (0, 1, 4, 2, 3)))
-            flat = self.emit(relax.op.reshape(moved, (n, outer * block, h, w)))
-        if value.padded:
-            flat = self.emit(relax.op.strided_slice(flat, [1], [0], [value.channels]))
-        return flat
+        n, _blocks, h, w, _lanes = value.shape
+        source = value.expr
+        if (h, w) != (1, 1):
+            source = self.emit(relax.op.permute_dims(source, (0, 1, 4, 2, 3)))
+        flat = self.emit(relax.op.reshape(source, (n, value.room, h, w)))
+        return self.emit(relax.op.strided_slice(flat, [1], [0], [value.channels])) if value.padded else flat
 
     # One method an operator: the blocked result, or None to leave it as it is.
 
@@ -183,31 +186,23 @@ class Blocker:
             return None
         array = weight.value.numpy()
         shape = shape_of(data)
-        filters, groups = array.shape[0], int(attrs.groups)
-        block_out = self.block_of(filters)
-        if array.dtype != np.float32 or shape is None or block_out is None:
+        filters, groups, lanes = array.shape[0], int(attrs.groups), self.lanes
+        if array.dtype != np.float32 or shape is None or not self.worth_blocks(filters):
             return None
         depthwise = groups == shape[1] == filters
-        source = self.blocked.get(data) if depthwise else self.as_blocked(data)  # too little work to pay for a conversion
-        if depthwise:
-            if source is None:
-                return None
-            block_out = source.block
-            array = block_weight(array, 1, block_out)
-            data_layout, kernel_layout = f"NCHW{block_out}c", f"OIHW1i{block_out}o"
-            groups = round_up(filters, block_out)
+        source = self.blocked.get(data) if depthwise else self.as_blocked(data)  # depthwise is too little work to pay for a conversion
+        data_layout, room = f"NCHW{lanes}c", room_for(filters, lanes)
+        if depthwise and source is not None:
+            array, kernel_layout, groups, room = block_weight(array, source.room, 1, 1, lanes), f"OIHW1i{lanes}o", source.room, source.room
         elif groups > 1:
-            per_group = filters // groups
-            if per_group % block_out or array.shape[1] % self.lanes or source is None or per_group % block_out or array.shape[1] % source.block:
+            if source is None or filters // groups % lanes or array.shape[1] % lanes:
                 return None
-            array = block_weight(array, source.block, block_out)
-            data_layout, kernel_layout = f"NCHW{source.block}c", f"OIHW{source.block}i{block_out}o"
+            array, kernel_layout = block_weight(array, filters, array.shape[1], lanes, lanes), f"OIHW{lanes}i{lanes}o"
         elif source is None:  # few channels: read them as they are
-            array = block_weight(array, shape[1], block_out)
-            data_layout, kernel_layout = "NCHW", f"OIHW{shape[1]}i{block_out}o"
+            channels = shape[1]
+            array, data_layout, kernel_layout = block_weight(array, room, channels, channels, lanes), "NCHW", f"OIHW{channels}i{lanes}o"
         else:
-            array = block_weight(array, source.block, block_out)
-            data_layout, kernel_layout = f"NCHW{source.block}c", f"OIHW{source.block}i{block_out}o"
+            array, kernel_layout = block_weight(array, room, source.room, lanes, lanes), f"OIHW{lanes}i{lanes}o"
         new = relax.op.nn.conv2d(
             self.in_plain(data) if source is None else source.expr,
             relax.const(array),
@@ -217,14 +212,14 @@ class Blocker:
             groups=groups,
             data_layout=data_layout,
             kernel_layout=kernel_layout,
-            out_layout=f"NCHW{block_out}c",
+            out_layout=f"NCHW{lanes}c",
         )
-        return Blocked(self.emit(new), filters, block_out)
+        return Blocked(self.emit(new), filters)
 
     def elementwise(self, call: relax.Call) -> Blocked | None:
         tensors = [argument for argument in call.args if isinstance(argument.ty, relax.TensorType)]
         lead = next((self.blocked[value] for value in tensors if value in self.blocked), None)
-        if lead is None or lead.padded and call.op.name in NEEDS_WHOLE_BLOCKS:
+        if lead is None or (lead.padded and call.op.name in NEEDS_WHOLE_BLOCKS):
             return None
         arguments: list[relax.Expr] = []
         for value in call.args:
@@ -232,7 +227,7 @@ class Blocker:
             if operand is None:
                 return None
             arguments.append(operand)
-        return Blocked(self.emit(relax.Call(call.op, arguments, call.attrs)), lead.channels, lead.block)
+        return Blocked(self.emit(relax.Call(call.op, arguments, call.attrs)), lead.channels)
 
     def operand(self, value: relax.Expr, lead: Blocked) -> relax.Expr | None:
         """`value` so that it broadcasts against `lead` in blocks."""
@@ -245,9 +240,9 @@ class Blocker:
             array = value.value.numpy()
             if array.ndim > 4 or array.ndim < 3 or array.shape[-3] != lead.channels:
                 return None
-            return relax.const(block_channels(array.reshape((1,) * (4 - array.ndim) + array.shape), lead.block))
+            return relax.const(block_channels(array.reshape((1,) * (4 - array.ndim) + array.shape), lead.room, self.lanes))
         blocked = self.as_blocked(value) if len(shape) == 4 and shape[1] == lead.channels else None
-        return blocked.expr if blocked is not None and blocked.block == lead.block else None
+        return blocked.expr if blocked is not None and blocked.room == lead.room else None
 
     def pool(self, call: relax.Call) -> Blocked | None:
         source, attrs = self.blocked.get(call.args[0]), call.attrs
@@ -262,16 +257,16 @@ class Blocker:
             dilation=attrs.dilation,
             ceil_mode=bool(attrs.ceil_mode),
             count_include_pad=bool(attrs.count_include_pad),
-            layout=f"NCHW{source.block}c",
+            layout=f"NCHW{self.lanes}c",
         )
-        return Blocked(self.emit(new), source.channels, source.block)
+        return Blocked(self.emit(new), source.channels)
 
     def reduce_image(self, call: relax.Call) -> Blocked | None:
         """Mean or maximum over height and width with kept dimensions."""
         source, attrs = self.blocked.get(call.args[0]), call.attrs
         if source is None or attrs.axis is None or sorted(int(axis) % 4 for axis in attrs.axis) != [2, 3] or not attrs.keepdims:
             return None
-        return Blocked(self.emit(relax.Call(call.op, [source.expr], call.attrs)), source.channels, source.block)
+        return Blocked(self.emit(relax.Call(call.op, [source.expr], call.attrs)), source.channels)
 
     def concat(self, call: relax.Call) -> Blocked | None:
         fields = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else []
@@ -279,10 +274,8 @@ class Blocker:
         if int(call.attrs.axis) != 1 or not parts or any(part is None or part.padded for part in parts):
             return None
         whole = [part for part in parts if part is not None]
-        if len({part.block for part in whole}) != 1:
-            return None
         joined = relax.op.concat([part.expr for part in whole], axis=1)
-        return Blocked(self.emit(joined), sum(part.channels for part in whole), whole[0].block)
+        return Blocked(self.emit(joined), sum(part.channels for part in whole))
 
 
 def block_layout(lanes: int) -> Pass:
@@ -303,5 +296,5 @@ def straight(function: relax.Function) -> bool:
     """Whether the function is dataflow only: no branches, no calls of other functions."""
     values = [binding.value for block in function.body.blocks for binding in block.bindings]
     return all(isinstance(block, relax.DataflowBlock) for block in function.body.blocks) and not any(
-        isinstance(value, relax.If) or isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar) for value in values
+        isinstance(value, relax.If) or (isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar)) for value in values
     )

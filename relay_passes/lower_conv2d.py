@@ -12,8 +12,8 @@ The first layer of a network reads NCHW and writes NCHWc, with all its few chann
         conv2d_plane[n, k, p] += pad[n, c, flat p + r * row + s] * w[k, c, r, s]     for all p, one vector after the other
         crop[n, k, h, w] = conv2d_plane[n, k, h * stride * row + w * stride]
 
-Walking the flat plane wastes the few columns of padding and makes every load one vector, whatever the width of the image. Larger strides and
-other layouts stay with TVM's legalisation.
+Walking the flat plane wastes the few columns of padding and makes every load one vector, whatever the width of the image. Larger
+strides and other layouts stay with TVM's legalisation.
 """
 
 from tvm import relax, te, tirx
@@ -53,7 +53,7 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttr
     stride_h, stride_w = (int(stride) for stride in attrs.strides)
     dilation_h, dilation_w = (int(dilation) for dilation in attrs.dilation)
     blocked = len(x.shape) == 5
-    n, outer, height, width = (int(extent) for extent in x.shape[:4])
+    n, _channels, height, width = (int(extent) for extent in x.shape[:4])
     k_outer, c_outer, kernel_h, kernel_w, c_inner, k_inner = (int(extent) for extent in w.shape)
     out_h = (height + top + bottom - dilation_h * (kernel_h - 1) - 1) // stride_h + 1
     out_w = (width + left + right - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
@@ -94,7 +94,8 @@ def conv2d_nchw(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttrs
     out_w = (width + left + right - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
     row = width + left + right
     needed = (out_h - 1) * stride_h * row + (out_w - 1) * stride_w + 1
-    plane = -(-needed // VECTOR) * VECTOR
+    vectors = -(-needed // VECTOR)
+    plane = VECTOR * (vectors + vectors % 2 if vectors > 8 else vectors)  # even, so that a tile of two or more divides it
     reach = plane + dilation_h * (kernel_h - 1) * row + dilation_w * (kernel_w - 1)
     missing = max(0, -(-reach // row) - (height + top + bottom))  # rows that the last vector reaches beyond the image
     padded = pad_image(x, top, left, bottom + missing, right, image_axis=2)
@@ -108,9 +109,7 @@ def conv2d_nchw(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttrs
         return te.sum(padded[b, channel, position // row, position % row] * w[k, c, r, s], axis=[c, r, s])
 
     flat = te.compute((n, filters, plane), direct, name="conv2d_plane")
-    return te.compute(
-        (n, filters, out_h, out_w), lambda b, k, h, v: flat[b, k, h * (stride_h * row) + v * stride_w], name="crop"
-    )
+    return te.compute((n, filters, out_h, out_w), lambda b, k, h, v: flat[b, k, h * (stride_h * row) + v * stride_w], name="crop")
 
 
 def flat_plane_pays(call: relax.Call) -> bool:
@@ -130,4 +129,3 @@ def lower_conv2d(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     if not blocked and not flat_plane_pays(call):
         return _nn_conv2d(builder, call)
     return builder.call_te(conv2d_nchwc if blocked else conv2d_nchw, *call.args, call.attrs, primfunc_name_hint="conv2d")
-

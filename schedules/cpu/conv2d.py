@@ -6,9 +6,10 @@
                                                         for co, r, s, ci:  acc[...] += broadcast(x) * f[ki, ..., 0:lanes]     (unrolled)
                                                         out[...] = relu(acc + bias)                                         (fused tail)
 
-A step of the reduction loads `tile_k` vectors of weights and broadcasts `tile_h * tile_w` pixels for their product in multiply-adds, so the
-default is the tile with fewest loads for each multiply-add among those whose accumulators, weights and one broadcast fit the registers.
-Pixels are the outer of the unrolled loops: the other way round LLVM keeps every broadcast alive and spills (14 x 2: 85 instead of 170 GFLOP/s).
+A step of the reduction loads `tile_k` vectors of weights and broadcasts `tile_h * tile_w` pixels for their product in multiply-adds,
+so the default is the tile with fewest loads for each multiply-add among those whose accumulators, weights and one broadcast fit the
+registers. Pixels are the outer of the unrolled loops: the other way round LLVM keeps every broadcast alive and spills (14 x 2 reaches
+85 instead of 170 GFLOP/s).
 """
 
 from tvm import tirx
@@ -77,7 +78,7 @@ def conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     block = find(sch, BLOCK)
     if block is None:
         return None
-    _n, k, h, w, lanes = (int(e) for e in sch.get(block).writes[0].source.ty.shape)
+    _n, k, h, w, _lanes = (int(e) for e in sch.get(block).writes[0].source.ty.shape)
     groups = group_blocks(sch, block, k)
     registers = machine.vector_registers
     knobs = {
