@@ -14,6 +14,7 @@ from relay_passes.fold_transposes import fold_transposes
 from relay_passes.lift_programs import lift_programs
 from relay_passes.lower_conv2d import lower_conv2d
 from relay_passes.lower_matmul import lower_matmul
+from relay_passes.lower_softmax import lower_softmax
 from relay_passes.name_programs import name_programs
 from relay_passes.plan_memory import plan_memory
 from relay_passes.share_subexpressions import share_subexpressions
@@ -30,7 +31,7 @@ def cpu_passes(machine: Machine) -> list[Pass]:
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),
         share_subexpressions,  # one conversion between layouts serves every reader
-        *to_programs({"relax.nn.conv2d": lower_conv2d, "relax.matmul": lower_matmul(machine)}),
+        *to_programs({"relax.nn.conv2d": lower_conv2d, "relax.matmul": lower_matmul(machine), "relax.nn.softmax": lower_softmax}),
     ]
 
 

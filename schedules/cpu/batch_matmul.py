@@ -14,9 +14,9 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.cpu.access import accesses, blocks_of, is_reduction, trivial
+from schedules.cpu.access import accesses, blocks_of, calls, is_reduction, trivial
 from schedules.cpu.loops import divisors, extent, in_registers
-from schedules.cpu.nest import PARALLEL_WORK
+from schedules.cpu.nest import MATH, PARALLEL_WORK
 from schedules.machine import Machine
 from schedules.space import Point, Space
 
@@ -101,7 +101,8 @@ def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
     sch.compute_at(block, tile, preserve_unit_loops=True)
     if 2 * product.batch * product.rows * product.columns * product.depth >= 8 * PARALLEL_WORK and machine.cores > 1:
         sch.parallel(tile)
-    in_registers(sch, [row_in, vector, lane])
+    # a long tail works through memory: unrolled over the whole tile, its temporaries would spill anyway
+    in_registers(sch, [vector, lane] if calls(sch, last, MATH) else [row_in, vector, lane])
     *_, acc_row, acc_column, k = sch.get_loops(block)
     acc_vector, acc_lane = sch.split(acc_column, [None, machine.lanes()])
     sch.reorder(k, acc_row, acc_vector, acc_lane)
