@@ -2,7 +2,8 @@
 
    A parallel loop is one closure called once per task; tasks divide the iterations by themselves. Workers spin for a moment after
    each loop, since the next one of the same model follows within microseconds, and then sleep on a condition variable. A second
-   thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
+   thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. So does a forked process, which
+   has none of the workers. */
 #include "runtime.h"
 
 #include <pthread.h>
@@ -10,12 +11,14 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct group { void *sync; int32_t tasks; }; /* TVMParallelGroupEnv */
 typedef int (*closure)(int task, struct group *group, void *data);
 
 struct stack_pool {
   int threads;
+  pid_t process;          /* the one that has the workers */
   pthread_t *workers;
   atomic_flag taken;
   atomic_uint round;      /* odd/even does not matter: it only changes */
@@ -81,6 +84,7 @@ struct stack_pool *stack_pool_new(int threads) {
   struct stack_pool *pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
   pool->threads = 1;
+  pool->process = getpid();
   atomic_flag_clear(&pool->taken);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->wake, NULL);
@@ -96,7 +100,7 @@ struct stack_pool *stack_pool_new(int threads) {
 }
 
 void stack_pool_free(struct stack_pool *pool) {
-  if (!pool) return;
+  if (!pool || pool->process != getpid()) return;
   atomic_store(&pool->closing, 1);
   start_round(pool);
   for (int index = 1; index < pool->threads; ++index) pthread_join(pool->workers[index], NULL);
@@ -106,7 +110,7 @@ void stack_pool_free(struct stack_pool *pool) {
   free(pool);
 }
 
-void stack_pool_use(struct stack_pool *pool) { current = pool; }
+void stack_pool_use(struct stack_pool *pool) { current = pool && pool->process == getpid() ? pool : NULL; }
 
 static int parallel_launch(closure run, void *data, int tasks) {
   struct stack_pool *pool = current;
