@@ -102,7 +102,8 @@ def encoder_layer() -> tvm.IRModule:
         mixed = op.permute_dims(op.matmul(nn.softmax(scores, axis=-1), heads(v, [0, 2, 1, 3])), [0, 2, 1, 3])
         x = norm(op.add(x, op.reshape(dense(op.reshape(mixed, (6, 16)), 16, 16, 40), (1, 6, 16))))
         h = op.reshape(dense(op.reshape(x, (6, 16)), 16, 32, 50), (1, 6, 32))
-        gelu = op.multiply(op.multiply(h, relax.const(0.5, "float32")), op.add(op.erf(op.divide(h, const(low=1.4, high=1.5))), const(low=1, high=1)))
+        erf = op.erf(op.divide(h, const(low=1.4, high=1.5)))
+        gelu = op.multiply(op.multiply(h, relax.const(0.5, "float32")), op.add(erf, const(low=1, high=1)))
         return norm(op.add(x, op.reshape(dense(op.reshape(gelu, (6, 32)), 32, 16, 60), (1, 6, 16))))
 
     return network(body, ((1, 6), "int64"))
