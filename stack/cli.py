@@ -119,8 +119,9 @@ def compile_(arguments: argparse.Namespace) -> None:
 
         library = compile(arguments.model, arguments.target, shapes=dict(arguments.shape), on_progress=on_progress)
         library.save(arguments.output)
+        spent = str(on_progress)
     fallbacks = [operator["kernel"] for operator in library.manifest["operators"] if operator["rule"] == FALLBACK]
-    report.show_library(arguments.output, library.manifest, fallbacks)
+    report.show_library(arguments.output, library.manifest, fallbacks, spent)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -28,10 +28,15 @@ def compile(
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Library:
-    """Compile the model in a file into a library for one kind of machine.
+    """Compile a model, an ONNX file or one in memory, into a library for one kind of machine.
 
-    `shapes` fixes the inputs whose shapes the file leaves open; `threads` is how many the result uses (default: all cores this process
-    may use); `on_progress` is called with (stage, done, total). Raises StackError for whatever the caller can mend.
+    `target` is a name that `stackc targets` lists. `shapes` fixes the inputs whose shapes the file leaves open. `threads` is how many
+    the result computes with (default: all cores this process may use). `on_progress` is called with (stage, done, total).
+    StackError says what the caller can mend: a model that cannot be read, operators without support, a shape that is missing.
+
+        >>> library = stack.compile("add.onnx", "x86", shapes={"x": (1, 4)})
+        >>> print(*library.inputs, *library.outputs)
+        x: float32[1, 4] y: float32[1, 4]
     """
     report = on_progress or (lambda stage, done, total: None)
     threads = checked_threads(threads)

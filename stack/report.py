@@ -3,7 +3,8 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ STAGES = {
     "build": "build",
     "time": "run and time",
 }
-OnProgress = Callable[[str, int, int], None]
 
 
 def console() -> Console:
@@ -45,25 +45,41 @@ def table(*columns: str, left: int = 1) -> Table:
     return made
 
 
+class Stages:
+    """What `on_progress` reports, as a line each on a display, and how long each stage took."""
+
+    def __init__(self, display: Progress) -> None:
+        self.display = display
+        self.tasks: dict[str, TaskID] = {}
+        self.begun: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self.tasks:
+            for finished in self.tasks.values():
+                self.display.update(finished, completed=self.display.tasks[finished].total)
+            self.begun[stage] = time.perf_counter()
+            self.tasks[stage] = self.display.add_task(STAGES.get(stage, stage))
+        self.display.update(self.tasks[stage], completed=done, total=total)
+
+    def __str__(self) -> str:
+        times = [*self.begun.values(), time.perf_counter()]
+        parts = [
+            f"{STAGES.get(stage, stage)} {after - before:.1f}" for stage, before, after in zip(self.begun, times, times[1:], strict=False)
+        ]
+        return f"{times[-1] - times[0]:.1f} s: {', '.join(parts)}"
+
+
 @contextmanager
-def progress() -> Iterator[OnProgress]:
+def progress() -> Iterator[Stages]:
     """A line for each stage on stderr, gone when all is done; nothing where stderr is no terminal, which keeps logs to what matters."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with (
         quiet_stderr() as stderr,
         Progress(*columns, console=Console(file=stderr), transient=True, disable=not stderr.isatty()) as display,
     ):
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                for finished in tasks.values():
-                    display.update(finished, completed=display.tasks[finished].total)
-                tasks[stage] = display.add_task(STAGES.get(stage, stage))
-            display.update(tasks[stage], completed=done, total=total)
-
-        report("load", 0, 1)
-        yield report
+        stages = Stages(display)
+        stages("load", 0, 1)
+        yield stages
 
 
 @contextmanager
@@ -94,13 +110,14 @@ def size(count: float) -> str:
     return f"{count:.4g} GiB"
 
 
-def show_library(folder: Path, manifest: Mapping[str, Any], fallbacks: Sequence[str]) -> None:
-    """What `compile` made."""
+def show_library(folder: Path, manifest: Mapping[str, Any], fallbacks: Sequence[str], spent: str) -> None:
+    """What `compile` made, and how long it took."""
     made = table("file", "size")
     for file in sorted(folder.iterdir()):
         made.add_row(str(file), size(file.stat().st_size))
     out = console()
     out.print(made)
+    out.print(f"compiled   in {spent}")
     out.print(f"target     {manifest['target']['name']}")
     out.print(f"arena      {size(manifest['arena_bytes'])} ({manifest['arena_bytes']} bytes) a call")
     out.print(f"operators  {len(manifest['operators'])}, of which {len(fallbacks)} fell to the fallback rule")
@@ -152,7 +169,14 @@ def show_targets(targets: Sequence["Target"]) -> None:
     made = table("target", "family", "summary", "cores", "vector bytes", "L2", left=3)
     for target in targets:
         machine = target.machine
-        made.add_row(target.name, target.family, target.summary, str(machine.cores), str(machine.vector_bytes), size(machine.l2_bytes))
+        made.add_row(
+            target.name,
+            target.family,
+            target.summary,
+            str(machine.cores),
+            str(machine.vector_bytes),
+            size(machine.l2_bytes) if machine.l2_bytes else "",
+        )
     console().print(made)
 
 

@@ -1,4 +1,4 @@
-"""Show what the graph passes do: time, whether anything changed, the IR after each change. Driven by STACK_DEBUG, STACK_DUMP, STACK_SKIP."""
+"""Show what the graph passes do: their time, whether anything changed, the IR after each change; as the variables in `knobs` ask."""
 
 import sys
 import time

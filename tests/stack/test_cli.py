@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -96,6 +97,9 @@ def test_compile_writes_a_library_and_says_what_it_made(capfd, model_file, tmp_p
     for name in ("libtiny.so", "weights.bin", "tiny.h", "manifest.json"):
         assert (tmp_path / "out" / name).is_file()
         assert name in out
+    assert re.search(
+        r"compiled   in [\d.]+ s: load TVM [\d.]+, import the model [\d.]+, graph passes [\d.]+, schedule [\d.]+, build [\d.]+\n", out
+    )
     assert "target     x86\n" in out
     assert " bytes) a call" in out
     assert "operators  " in out
@@ -104,7 +108,7 @@ def test_compile_writes_a_library_and_says_what_it_made(capfd, model_file, tmp_p
 def test_operators_that_fell_to_the_fallback_are_named(capsys, compiled, tmp_path):
     from stack.report import show_library
 
-    show_library(tmp_path, compiled.manifest, ["odd", "odd", "other"])
+    show_library(tmp_path, compiled.manifest, ["odd", "odd", "other"], "2.0 s")
     out = capsys.readouterr().out
     assert (
         f"operators  {len(compiled.manifest['operators'])}, of which 3 fell to the fallback rule\n  fallback: odd\n  fallback: other\n"

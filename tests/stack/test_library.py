@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import stack
+from stack import compiler as compiler_module
 from stack import library as library_module
 from stack.errors import BadInput, BadLibrary, StackError
 from stack.library import checked
@@ -111,18 +112,18 @@ def test_profile_times_every_operator(compiled, arrays):
     assert all(second >= 0 for second in seconds)
 
 
-def test_the_examples_in_the_docstrings_run(tmp_path):
+def test_the_examples_in_the_docstrings_run(tmp_path, monkeypatch):
     add = helper.make_node("Add", ["x", "x"], ["y"])
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in "xy"]
-    model = helper.make_model(
-        helper.make_graph([add], "g", value[:1], value[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-    )
-    onnx.save(model, tmp_path / "add.onnx")
-    example = stack.compile(tmp_path / "add.onnx")
-    folder = tmp_path / "out"
-    result = doctest.testmod(library_module, extraglobs={"library": example, "folder": folder, "stack": stack, "np": np})
-    assert result.attempted >= 4
-    assert result.failed == 0
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", 4))]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("batch", 4))]
+    graph = helper.make_graph([add], "g", inputs, outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "add.onnx")
+    monkeypatch.chdir(tmp_path)
+    example = stack.compile("add.onnx", shapes={"x": (1, 4)})
+    names = {"library": example, "folder": tmp_path / "out", "stack": stack, "np": np}
+    results = [doctest.testmod(module, extraglobs=names) for module in (compiler_module, library_module)]
+    assert [result.attempted > 1 for result in results] == [True, True]
+    assert [result.failed for result in results] == [0, 0]
 
 
 def test_loading_and_running_imports_no_tvm(saved):
