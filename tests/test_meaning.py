@@ -109,6 +109,16 @@ def encoder_layer() -> tvm.IRModule:
     return network(body, ((1, 6), "int64"))
 
 
+def attention() -> tvm.IRModule:
+    """Products of two activations, as wide as a vector register."""
+
+    def body(q: relax.Var, k: relax.Var, v: relax.Var) -> relax.Expr:
+        scores = op.multiply(op.matmul(q, op.permute_dims(k, [0, 1, 3, 2])), relax.const(0.25, "float32"))
+        return op.matmul(nn.softmax(scores, axis=-1), v)
+
+    return network(body, (1, 2, 16, 32), (1, 2, 16, 32), (1, 2, 16, 32))
+
+
 def sound() -> tvm.IRModule:
     """One-dimensional, channels last, two outputs of which one is an intermediate of the other."""
 
@@ -139,7 +149,7 @@ def written_out() -> tvm.IRModule:
     return builder.finalize()
 
 
-MODELS = [residual_block, inverted_bottleneck, dense_block, shuffled_groups, encoder_layer, sound, written_out]
+MODELS = [residual_block, inverted_bottleneck, dense_block, shuffled_groups, encoder_layer, attention, sound, written_out]
 cached = cache(lambda make: make())
 
 
