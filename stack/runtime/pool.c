@@ -1,9 +1,9 @@
 /* A small thread pool, and the entry points that LLVM kernels made by TVM call (tvm/runtime/c_backend_api.h).
 
-   A parallel loop is one closure called once per task; tasks divide the iterations by themselves. Workers spin for a moment after
-   each loop, since the next one of the same model follows within microseconds, and then sleep on a condition variable. A second
-   thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. So does a forked process, which
-   has none of the workers. */
+   A parallel loop is one closure, called once per task with the task's number; tasks divide the iterations by themselves. There are more
+   tasks than threads and each thread takes the next one, so a worker that the system has put aside holds nobody up. Workers spin for a
+   moment after each loop, since the next one of the same model follows within microseconds, and then sleep on a condition variable. A
+   second thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
 #include "runtime.h"
 
 #include <pthread.h>
@@ -18,22 +18,24 @@ typedef int (*closure)(int task, struct group *group, void *data);
 
 struct stack_pool {
   int threads;
-  pid_t process;          /* the one that has the workers */
   pthread_t *workers;
   atomic_flag taken;
-  atomic_uint round;      /* odd/even does not matter: it only changes */
-  atomic_int unfinished, failed, sleeping, closing;
+  _Atomic uint64_t ticket; /* round in the upper half, next task of that round in the lower */
+  atomic_int finished, failed, sleeping, closing;
   pthread_mutex_t lock;
   pthread_cond_t wake;
-  closure run;
+  pid_t process; /* that started the workers: a forked child has none of them */
+  int tasks;     /* in every round */
+  closure run;   /* of the round; changes only while no task is unfinished */
   void *data;
 };
 
-struct worker { struct stack_pool *pool; int index; };
-
 static _Thread_local struct stack_pool *current;
 
-enum { SPINS = 20000 }; /* about a quarter of a millisecond */
+enum {
+  SPINS = 4000,   /* about a quarter of a millisecond */
+  TASKS_EACH = 8, /* small enough tasks to even out two threads, large enough to cost nothing */
+};
 
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -43,36 +45,42 @@ static inline void relax(void) {
 #endif
 }
 
-static void one_task(struct stack_pool *pool, int task) {
-  struct group group = {0, pool->threads};
-  int code = pool->run(task, &group, pool->data);
-  if (code) atomic_store(&pool->failed, code);
-}
+static uint32_t round_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
 
-static void *work(void *argument) {
-  struct worker self = *(struct worker *)argument;
-  struct stack_pool *pool = self.pool;
-  free(argument);
-  unsigned seen = 0;
+/* Run tasks of the current round until none is left; returns that round. A claimed task keeps its round open, so the closure stays valid. */
+static uint32_t take_tasks(struct stack_pool *pool) {
   for (;;) {
-    int spins = 0;
-    while (atomic_load_explicit(&pool->round, memory_order_acquire) == seen) {
-      if (++spins < SPINS) { relax(); continue; }
-      pthread_mutex_lock(&pool->lock);
-      atomic_fetch_add(&pool->sleeping, 1);
-      while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
-      atomic_fetch_sub(&pool->sleeping, 1);
-      pthread_mutex_unlock(&pool->lock);
-    }
-    seen = atomic_load_explicit(&pool->round, memory_order_acquire);
-    if (atomic_load(&pool->closing)) return NULL;
-    one_task(pool, self.index);
-    atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_release);
+    uint64_t ticket = atomic_fetch_add(&pool->ticket, 1);
+    int task = (int)(uint32_t)ticket;
+    if (task >= pool->tasks) return round_of(ticket);
+    struct group group = {0, pool->tasks};
+    int code = pool->run(task, &group, pool->data);
+    if (code) atomic_store(&pool->failed, code);
+    atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
   }
 }
 
-static void start_round(struct stack_pool *pool) {
-  atomic_fetch_add(&pool->round, 1);
+static void *work(void *argument) {
+  struct stack_pool *pool = argument;
+  uint32_t seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (round_of(atomic_load_explicit(&pool->ticket, memory_order_acquire)) == seen) {
+      if (++spins < SPINS) { relax(); continue; }
+      pthread_mutex_lock(&pool->lock);
+      atomic_fetch_add(&pool->sleeping, 1);
+      while (round_of(atomic_load(&pool->ticket)) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+      atomic_fetch_sub(&pool->sleeping, 1);
+      pthread_mutex_unlock(&pool->lock);
+    }
+    if (atomic_load(&pool->closing)) return NULL;
+    seen = take_tasks(pool);
+  }
+}
+
+static void start_round(struct stack_pool *pool, int first_task) {
+  uint64_t next = round_of(atomic_load(&pool->ticket)) + 1;
+  atomic_store(&pool->ticket, next << 32 | (uint32_t)first_task);
   if (atomic_load(&pool->sleeping)) {
     pthread_mutex_lock(&pool->lock);
     pthread_cond_broadcast(&pool->wake);
@@ -85,15 +93,13 @@ struct stack_pool *stack_pool_new(int threads) {
   if (!pool) return NULL;
   pool->threads = 1;
   pool->process = getpid();
+  pool->tasks = TASKS_EACH * (threads > 1 ? threads : 1);
   atomic_flag_clear(&pool->taken);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->wake, NULL);
   pool->workers = calloc(threads > 0 ? (size_t)threads : 1, sizeof *pool->workers);
   for (int index = 1; pool->workers && index < threads; ++index) {
-    struct worker *worker = malloc(sizeof *worker);
-    if (!worker) break;
-    *worker = (struct worker){pool, index};
-    if (pthread_create(&pool->workers[index], NULL, work, worker)) { free(worker); break; }
+    if (pthread_create(&pool->workers[index], NULL, work, pool)) break;
     pool->threads = index + 1; /* fewer than asked for where the system gives no more */
   }
   return pool;
@@ -102,7 +108,7 @@ struct stack_pool *stack_pool_new(int threads) {
 void stack_pool_free(struct stack_pool *pool) {
   if (!pool || pool->process != getpid()) return;
   atomic_store(&pool->closing, 1);
-  start_round(pool);
+  start_round(pool, pool->tasks); /* with no task to take */
   for (int index = 1; index < pool->threads; ++index) pthread_join(pool->workers[index], NULL);
   pthread_mutex_destroy(&pool->lock);
   pthread_cond_destroy(&pool->wake);
@@ -122,12 +128,12 @@ static int parallel_launch(closure run, void *data, int tasks) {
   pool->run = run;
   pool->data = data;
   atomic_store(&pool->failed, 0);
-  atomic_store(&pool->unfinished, pool->threads - 1);
-  start_round(pool);
+  atomic_store(&pool->finished, 0);
+  start_round(pool, 0);
   current = NULL; /* a parallel loop inside a parallel loop stays on its thread */
-  one_task(pool, 0);
+  take_tasks(pool);
   current = pool;
-  for (int spins = 0; atomic_load_explicit(&pool->unfinished, memory_order_acquire); ++spins)
+  for (int spins = 0; atomic_load_explicit(&pool->finished, memory_order_acquire) < pool->tasks; ++spins)
     if (spins < SPINS) relax(); else sched_yield();
   int code = atomic_load(&pool->failed);
   atomic_flag_clear(&pool->taken);
