@@ -58,9 +58,11 @@ def test_skip_leaves_a_pass_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert operators(run_passes(model())) == ["squeeze", "subtract"]
 
 
-def test_every_pass_of_ours_can_be_skipped_by_the_name_of_its_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_pass_of_ours_can_be_skipped_by_the_name_of_its_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = {graph_pass.info.name for graph_pass in pipeline.cpu_passes(Machine())}
-    ours = {name for name in names if name.islower() and name != "sequential"}  # TVM's names are in CamelCase, its lists "sequential"
+    ours = {name for name in names if name.islower() and name != "sequential"}  # TVM's are in CamelCase, its lists "sequential"
     assert ours <= {file.stem for file in Path(pipeline.__file__).parent.glob("*.py")}
     monkeypatch.setenv("STACK_SKIP", ",".join(ours))
     monkeypatch.setenv("STACK_DEBUG", "1")
