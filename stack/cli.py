@@ -19,6 +19,8 @@ from typing import NoReturn
 from stack import __version__, knobs
 from stack.errors import StackError, ToolMissing
 
+REINSTALL = "in Stack's folder, pip install -c constraints.txt -e . brings what it needs"
+OURS = ("stack", "targets", "schedules", "relay_passes")
 ISSUES = "please report it with the model, the command and the output of `STACK_DEBUG=1 stackc ...`"
 
 
@@ -204,6 +206,11 @@ def main(words: Sequence[str] | None = None) -> int:
         return complain(str(error), 2)
     except KeyboardInterrupt:
         return complain("error: interrupted", 130)
+    except ModuleNotFoundError as error:
+        package = str(error.name).split(".")[0]
+        if package in OURS:
+            return internal(error)
+        return complain(str(ToolMissing(f"the Python package '{package}' is not installed", hint=REINSTALL)), 2)
     except BrokenPipeError:  # `stackc targets | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -212,11 +219,15 @@ def main(words: Sequence[str] | None = None) -> int:
     except MemoryError:
         return complain(str(StackError("not enough memory", hint="close other programs, or use a smaller model")), 2)
     except Exception as error:
-        if knobs.debug():
-            traceback.print_exc()
-        summary = str(error).strip().splitlines() or [""]
-        block = StackError(f"internal error: {type(error).__name__}: {summary[-1]}", hint=ISSUES)
-        return complain(str(block), 1)
+        return internal(error)
+
+
+def internal(error: Exception) -> int:
+    """A fault of ours: short, since users cannot mend it, and with all of it where STACK_DEBUG asks."""
+    if knobs.debug():
+        traceback.print_exception(error)
+    summary = str(error).strip().splitlines() or [""]
+    return complain(str(StackError(f"internal error: {type(error).__name__}: {summary[-1]}", hint=ISSUES)), 1)
 
 
 def complain(block: str, status: int) -> int:

@@ -14,6 +14,7 @@ from stack.errors import BadLibrary
 
 NAME = "manifest.json"
 FORMAT = 1  # raise it when a library of the old form cannot be loaded any more
+KEYS = {"name", "container", "target", "inputs", "outputs", "arena_bytes", "operators", "files"}
 AGAIN = "compile the model again, or copy the library again from where it came from"
 
 
@@ -63,6 +64,8 @@ def parse(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text())
         format_, made_by = manifest["format"], manifest["versions"]["stack-compiler"]
+        if format_ == FORMAT and not manifest.keys() >= KEYS:
+            raise KeyError
     except (ValueError, KeyError, TypeError):
         raise BadLibrary("the manifest cannot be read", at=str(file), hint=AGAIN) from None
     if format_ != FORMAT:

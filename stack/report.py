@@ -32,9 +32,17 @@ STAGES = {
 }
 
 
+class Output(Console):
+    """Standard output."""
+
+    def on_broken_pipe(self) -> None:
+        """The reader has seen enough; rich itself would end the process as failed."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output; a pipe or a file gets lines of any length, since folding would spoil them for other programs."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 500)
+    return Output(highlight=False, markup=False, width=None if sys.stdout.isatty() else 500)
 
 
 def table(*columns: str, left: int = 1) -> Table:

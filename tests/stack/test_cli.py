@@ -82,6 +82,25 @@ def test_a_fault_of_ours_says_so_and_how_to_report_it(capsys, monkeypatch, tmp_p
     assert "Traceback" in stackc(capsys, "targets")[2]
 
 
+def test_a_missing_package_comes_with_the_command(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "stack.report", raising=False)
+    assert error(capsys, "targets") == f"error: the Python package 'rich' is not installed\n  hint: {cli.REINSTALL}\n"
+
+
+def test_a_missing_file_of_ours_is_a_fault_of_ours(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "targets.registry", None)
+    status, _, err = stackc(capsys, "targets")
+    assert status == 1
+    assert err.startswith("error: internal error: ModuleNotFoundError: ")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m stack.cli targets | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_error_of_the_system_is_no_traceback(capsys, folder):
     blocked = folder.parent / "blocked"
     blocked.write_text("")

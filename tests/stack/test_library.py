@@ -272,7 +272,7 @@ def test_a_folder_without_manifest(tmp_path):
     assert error_of(BadLibrary, stack.load, tmp_path).startswith(f"error: this is no library: it has no manifest.json\n  at: {tmp_path}\n")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", "\x00\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "\x00\xff", '{"format": 1, "versions": {"stack-compiler": "0.1.0"}}'])
 def test_a_manifest_that_is_none(text, folder):
     (folder / "manifest.json").write_text(text, encoding="latin-1")
     assert error_of(BadLibrary, stack.load, folder) == (
