@@ -138,6 +138,7 @@ def spread(sch: Schedule, block: SBlockRV, machine: Machine, skip: int = 0, core
         inner_out, inner = sch.split(inner, [None, min(lanes, length)])
         outer = [*outer[:position], other_out, *outer[position + 1 :], inner_out]
         sch.reorder(*outer, other_in, inner)
+        sch.vectorize(inner)
         if len(outer) > 1:
             outer = [sch.fuse(*outer)]
     else:
