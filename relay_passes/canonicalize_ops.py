@@ -100,11 +100,12 @@ def constant_second(call: relax.Call, _graph: Graph) -> relax.Expr | None:
 @rewrites("relax.add", "relax.multiply", "relax.maximum", "relax.minimum", "relax.subtract", "relax.divide")
 def broadcast_is_implied(call: relax.Call, graph: Graph) -> relax.Expr | None:
     """Elementwise operators broadcast by themselves."""
-    left, right = call.args
-    for side, other, build in ((left, right, lambda x: [x, right]), (right, left, lambda x: [left, x])):
-        source = graph.source(side)
+    operands = list(call.args)
+    for index, operand in enumerate(operands):
+        source, other = graph.source(operand), operands[1 - index]
         if op_name(source) == "relax.broadcast_to" and is_tensor(other) and shape(other) == shape(call):
-            return relax.Call(call.op, build(source.args[0]), call.attrs)
+            operands[index] = source.args[0]
+            return relax.Call(call.op, operands, call.attrs)
     return None
 
 

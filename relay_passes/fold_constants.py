@@ -56,15 +56,15 @@ def cut(call: relax.Call, values: Arrays) -> np.ndarray:
 
 
 def take(call: relax.Call, values: Arrays) -> np.ndarray:
-    mode = {"wrap": "wrap", "clip": "clip"}.get(str(call.attrs.mode), "wrap")
-    return np.take(values[0], values[1], axis=None if call.attrs.axis is None else int(call.attrs.axis), mode=mode)
+    axis = None if call.attrs.axis is None else int(call.attrs.axis)
+    result: np.ndarray = values[0].take(values[1], axis, mode="clip" if call.attrs.mode == "clip" else "wrap")
+    return result
 
 
 def divide(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Integers towards zero, as in C."""
-    if left.dtype.kind == "f":
-        return left / right
-    return np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right))
+    quotient: np.ndarray = left / right if left.dtype.kind == "f" else np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right))
+    return quotient
 
 
 def clip(call: relax.Call, values: Arrays) -> np.ndarray:

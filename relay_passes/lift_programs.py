@@ -36,7 +36,7 @@ def store(program: tirx.PrimFunc) -> tirx.BufferStore | None:
 
 def same(statement: tirx.BufferStore, inputs: Sequence[te.Tensor], output: te.Tensor) -> bool:
     """Whether TVM generates this store for `output`. Loops are left out of it: importers mix index types there."""
-    return structural_equal(statement, store(te.create_prim_func([*inputs, output])), map_free_vars=True)
+    return bool(structural_equal(statement, store(te.create_prim_func([*inputs, output])), map_free_vars=True))
 
 
 def binary(statement: tirx.BufferStore, left: relax.Expr, right: relax.Expr) -> relax.Expr | None:

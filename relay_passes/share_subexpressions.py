@@ -32,7 +32,8 @@ def key(expr: relax.Expr) -> Hashable:
         return key(expr.tuple_value), expr.index
     if isinstance(expr, relax.Call):
         return key(expr.op), StructuralKey(expr.attrs), *(key(argument) for argument in expr.args)
-    return expr if isinstance(expr, relax.Var | tvm.ir.GlobalVar) else StructuralKey(expr)
+    by_object: Hashable = expr if isinstance(expr, relax.Var | tvm.ir.GlobalVar) else StructuralKey(expr)
+    return by_object
 
 
 class Share(Walk):

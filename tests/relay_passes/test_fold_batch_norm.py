@@ -48,8 +48,11 @@ def test_folds(body: Callable[[relax.Expr], relax.Expr], expected: list[str]) ->
 def test_weights_are_scaled_filter_by_filter() -> None:
     module = fold_batch_norm(network(lambda x: op.multiply(conv(x), channels(6)), IMAGE))
     (binding,) = module["main"].body.blocks[0].bindings
-    expected = array(const(6, 3, 3, 3)) * array(channels(6)).reshape(6, 1, 1, 1)  # type: ignore[operator, union-attr]
-    np.testing.assert_allclose(array(binding.value.args[1]), expected, rtol=1e-7)
+    actual, weight, scale = array(binding.value.args[1]), array(const(6, 3, 3, 3)), array(channels(6))
+    assert actual is not None
+    assert weight is not None
+    assert scale is not None
+    np.testing.assert_allclose(actual, weight * scale.reshape(6, 1, 1, 1), rtol=1e-7)
 
 
 @pytest.mark.parametrize(
