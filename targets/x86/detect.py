@@ -1,4 +1,4 @@
-"""Read this machine: vector width and features from the kernel's flags, caches from sysfs, the clock by counting.
+"""Read this machine: vector width and features from the kernel's flags, caches and clock from sysfs.
 
     this_machine() -> Target(name="x86", machine=Machine(cores=2, vector_bytes=64, ...), features=("avx2", "avx512f", ...))
 
@@ -60,12 +60,13 @@ def cache_bytes(level: int, default: int) -> int:
 
 
 def clock_ghz() -> float:
-    """The maximum the kernel knows, else the clock it names, else a guess; for rooflines only."""
+    """The maximum the kernel knows, else the clock in the CPU's name, else a guess. What /proc/cpuinfo says of the moment would make
+    each compile's manifest another."""
     try:
         return int((CPU / "cpufreq/cpuinfo_max_freq").read_text()) / 1e6
     except OSError:
-        match = re.search(r"^cpu MHz\s*:\s*([\d.]+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return float(match.group(1)) / 1e3 if match else 2.5
+        match = re.search(r"@ ([\d.]+)GHz", cpu_name())
+        return float(match.group(1)) if match else 2.5
 
 
 @cache

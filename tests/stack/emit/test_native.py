@@ -90,15 +90,18 @@ def test_the_runtime_compiles_without_a_warning(file, tmp_path):
     subprocess.run(["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-c", str(file), "-o", str(tmp_path / "out.o")], check=True)
 
 
-def test_the_same_model_gives_the_same_bytes_in_another_process_and_folder(model_file, tmp_path):
+@pytest.mark.parametrize("target", ["x86", "x86-avx2"])
+def test_the_same_model_gives_the_same_bytes_in_another_process_and_folder(target, model_file, tmp_path):
     """Nor does the result depend on the order in which Python hashes, or on what else was compiled."""
-    code = "import sys, stack; stack.compile(sys.argv[1], 'x86-avx2', threads=1).save(sys.argv[2])"
+    code = "import sys, stack; stack.compile(sys.argv[1], sys.argv[3]).save(sys.argv[2])"
     for seed in ("1", "2"):
         model = tmp_path / seed / "tiny.onnx"
         model.parent.mkdir()
         shutil.copy(model_file, model)
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", code, model, tmp_path / seed / "out"], env=environment, cwd=tmp_path / seed, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, model, tmp_path / seed / "out", target], env=environment, cwd=tmp_path / seed, check=True
+        )
     names = sorted(file.name for file in (tmp_path / "1/out").iterdir())
     assert names == sorted(file.name for file in (tmp_path / "2/out").iterdir())
     same, different, unread = filecmp.cmpfiles(tmp_path / "1/out", tmp_path / "2/out", names, shallow=False)
