@@ -3,8 +3,9 @@
     matmul(x, W), W: [384, 1000] constant     ->     packed_matmul(x, V), V: [21, 384, 48] constant, its last 8 columns zero
                                                      y[m, p, c] = sum over k of x[m, k] * V[p, k, c];   out[m, n] = y[m, n // 48, n % 48]
 
-A panel is as many columns as a register tile is wide, and holds row after row of them, so a kernel reads weights in one forward stream. Rows of x are
-padded likewise where no good tile divides their number, by reading the last row again. Products of two activations are left to TVM's legalisation.
+A panel is as many columns as a register tile is wide, and holds row after row of them, so a kernel reads weights in one forward stream.
+Rows of x are padded likewise where no good tile divides their number, by reading the last row again. Products of two activations are left
+to TVM's legalisation.
 """
 
 from collections.abc import Callable
@@ -96,8 +97,8 @@ def lower_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call],
 
     def lower(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         x, weights = call.args
-        constant = isinstance(weights, GenericConst)
-        if not constant or len(weights.ty.shape) != 2 or len(x.ty.shape) < 2 or str(x.ty.dtype.dtype) != "float32" or isinstance(x, GenericConst):
+        matrix = isinstance(weights, GenericConst) and len(weights.ty.shape) == 2 and len(x.ty.shape) >= 2
+        if not matrix or str(x.ty.dtype.dtype) != "float32" or isinstance(x, GenericConst):
             return plain_matmul(builder, call)
         array = weights.value.numpy()
         rows = int(np.prod([int(extent) for extent in x.ty.shape][:-1], dtype=np.int64))
@@ -110,8 +111,8 @@ def lower_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call],
         data = te.placeholder(tuple(int(extent) for extent in x.ty.shape), "float32", name="x")
         panel = te.placeholder(tuple(int(extent) for extent in packed.ty.shape), "float32", name="w")
         out = packed_matmul(data, panel, array.shape[1], plan.tile_rows)
-        program = te.create_prim_func([data, panel, out], index_dtype_override="int64").without_attr("global_symbol").with_attr("op_pattern", OUT_EWISE_FUSABLE)
-        variable = builder.add_func(program, HINT)  # one for all products of these shapes
+        program = te.create_prim_func([data, panel, out], index_dtype_override="int64").without_attr("global_symbol")
+        variable = builder.add_func(program.with_attr("op_pattern", OUT_EWISE_FUSABLE), HINT)  # one for all products of these shapes
         result = relax.call_tir(variable, [x, packed], relax.TensorType(tuple(int(extent) for extent in out.shape), "float32"))
         return relax.op.reshape(builder.emit(result), (*lead, array.shape[1])) if flat else result
 

@@ -2,7 +2,8 @@
 
     softmax(x, axis=-1)   ->   e = exp(x - max(x));   r = 1 / sum(e);   y = e * r
 
-The sum lies between 1 and the length of the row, so its reciprocal is as good as any float; a vector division takes sixteen cycles, a product half of one.
+The sum lies between 1 and the length of the row, so its reciprocal is as good as any float; a vector division takes sixteen cycles, a
+product half of one.
 """
 
 from tvm import relax, te, tirx

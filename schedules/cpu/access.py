@@ -1,6 +1,8 @@
 """How a block walks through memory: the stride of every load and store along each of its loops.
 
     for i, j: y[i, j] = x[j, i] + b[j]     with x of 8 x 4     ->     y: {i: 8, j: 1} (stored)   x: {i: 1, j: 4}   b: {i: 0, j: 1}
+
+An address that takes a loop variable apart, such as x[i // 3], has no stride along that loop.
 """
 
 from collections.abc import Sequence
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 
 import tvm
 import tvm_ffi
-from tvm import s_tir, tirx
+from tvm import tirx
 from tvm.ir import Range, TensorLoad
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV

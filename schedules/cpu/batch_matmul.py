@@ -1,11 +1,11 @@
 """Products of two activations, one for each head or image: a tile of rows x vectors of columns stays in registers.
 
     for b, m, n, k: y[b, m, n] += q[b, m, k] * v[b, k, n]           for b, mo, no in parallel:
-                                                             ->       acc[mi, v, :] += broadcast(q[b, mo * 8 + mi, k]) * v[b, k, no * 32 + v * 16 + :]
+                                                             ->       acc[mi, v, :] += broadcast(q[b, m, k]) * v[b, k, n, v, :]
                                                                       y[...] = scale * acc
 
-Takes any sum of products along one axis in which the columns are contiguous in one factor and absent from the other. Both matrices are small enough to
-stay in the second-level cache, so nothing is packed.
+Takes any sum of products along one axis in which the columns are contiguous in one factor and absent from the other. Both matrices are
+small enough to stay in the second-level cache, so nothing is packed.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,8 @@ def read_product(sch: Schedule, block: SBlockRV) -> Product | None:
     kinds = [axis.iter_type for axis in node.iter_vars]
     if len(kinds) < 3 or kinds.count(tirx.IterVar.CommReduce) != 1 or kinds[-1] != tirx.IterVar.CommReduce:
         return None
-    if not isinstance(node.body, tirx.BufferStore) or not isinstance(node.body.value, tirx.Add) or not isinstance(node.body.value.b, tirx.Mul):
+    body = node.body
+    if not isinstance(body, tirx.BufferStore) or not isinstance(body.value, tirx.Add) or not isinstance(body.value.b, tirx.Mul):
         return None
     factors = [access for access in accesses(sch, block) if not access.buffer.same_as(node.writes[0].source)]
     if len(factors) != 2:
@@ -66,10 +67,8 @@ def batch_matmul(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     spatial = [extent(sch, loop) for loop in sch.get_loops(products[0])[:-1]]
     if [extent(sch, loop) for loop in sch.get_loops(last)][: len(spatial)] != spatial or len(sch.get_loops(last)) > len(spatial) + 1:
         return None
-    vectors = [v for v in divisors(product.columns // lanes, 4)]
-    tiles = [
-        (rows, v) for v in vectors for rows in divisors(product.rows, 14) if rows * v + v + 1 <= machine.vector_registers
-    ]
+    vectors = divisors(product.columns // lanes, 4)
+    tiles = [(rows, v) for v in vectors for rows in divisors(product.rows, 14) if rows * v + v + 1 <= machine.vector_registers]
     best = min(tiles, key=lambda tile: (1 / tile[0] + 1 / tile[1] + max(0.0, 1 - tile[0] * tile[1] / (4 * machine.fma_ports)), -tile[1]))
     return Space(
         rule="batch_matmul",

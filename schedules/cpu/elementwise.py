@@ -1,15 +1,18 @@
-"""Programs in which each output element is computed on its own: elementwise chains, broadcasts, transposes, concatenations, slices, gathers.
+"""Each output element on its own: elementwise chains, broadcasts, transposes, concatenations, slices, gathers.
 
     t = x + b; y = max(t, 0)     ->     one nest: y = max(x + b, 0), vectors inside, cores outside
+
+Every intermediate is computed where it is used.
 """
 
 from tvm import tirx
 from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import ScheduleError
 
 from schedules.cpu.access import blocks_of, is_reduction, trivial
 from schedules.cpu.nest import spread
 from schedules.machine import Machine
-from schedules.space import Point, Space
+from schedules.space import Space
 
 
 def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
@@ -17,15 +20,17 @@ def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     blocks = blocks_of(sch)
     if not blocks or any(is_reduction(sch, block) or not trivial(sch, block) for block in blocks):
         return None
-    return Space(rule="elementwise", default={}, apply=lambda point: apply(program, machine, point))
+    try:
+        apply(sch, machine)
+    except ScheduleError:  # an intermediate that cannot be inlined
+        return None
+    return Space(rule="elementwise", default={}, apply=lambda _point: sch.copy())
 
 
-def apply(program: tirx.PrimFunc, machine: Machine, _point: Point) -> Schedule:
-    sch = Schedule(program)
+def apply(sch: Schedule, machine: Machine) -> None:
     inline_chains(sch)
     for block in blocks_of(sch):
         spread(sch, block, machine)
-    return sch
 
 
 def inline_chains(sch: Schedule) -> None:

@@ -2,11 +2,11 @@
 
     for m, p, c, k: y[m, p, c] += x[m, k] * w[p, k, c]          for p, mo in parallel:
     for m, n: out[m, n] = relu(y[m, n // 32, n % 32] + b[n])  ->    acc[0:tile_rows, 0:vectors, 0:lanes] = 0
-                                                                    for k: acc[mi, v, :] += broadcast(x[mo * tile_rows + mi, k]) * w[p, k, v, :]
+                                                                    for k: acc[mi, v, :] += broadcast(x[m, k]) * w[p, k, v, :]
                                                                     out[...] = relu(acc + b)
 
-Panels are the outer loop where x fits the second-level cache or there is little of it, so that weights are read from memory once; otherwise row tiles are.
-A single row is bound by memory: each core streams its own panels.
+Panels are the outer loop where x fits the second-level cache or there is little of it, so that weights are read from memory once;
+otherwise row tiles are. A single row is bound by memory: each core streams its own panels.
 """
 
 from tvm import tirx
@@ -31,7 +31,8 @@ def packed_matmul(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     block = find(sch)
     if block is None or not all(trivial(sch, other) for other in blocks_of(sch)):
         return None
-    if any(is_reduction(sch, other) for other in blocks_of(sch) if str(sch.get(other).name_hint) != BLOCK) or len(sch.get_output_blocks("root")) != 1:
+    reductions = [other for other in blocks_of(sch) if is_reduction(sch, other)]
+    if len(reductions) != 1 or len(sch.get_output_blocks("root")) != 1:
         return None
     rows, count, width, depth = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
     (last,) = sch.get_output_blocks("root")

@@ -1,9 +1,9 @@
 """One nest without reductions: fewer and longer loops, the innermost a vector, the outermost shared out to the cores.
 
-    for c, h, w: y[c, h, w] = x[c, h, w] + b[c]     ->     for c in parallel: for v: for lane in vectorized(16): ...        (h and w fused)
+    for c, h, w: y[c, h, w] = x[c, h, w] + b[c]     ->     for c in parallel: for v: for lane in vectorized(16): ...     (h, w fused)
 
-Loops are fused while every access stays linear in the fused loop. Where a load runs across memory (a transpose), both loops concerned are tiled,
-so that each cache line is used whole before it is evicted.
+Loops are fused while every access stays linear in the fused loop. Where a load runs across memory (a transpose), both loops concerned are
+tiled, so that each cache line is used whole before it is evicted.
 """
 
 import tvm
@@ -80,13 +80,16 @@ def in_conditions(sch: Schedule, block: SBlockRV) -> set[int]:
     def condition(expr: tirx.Expr) -> None:
         tvm_ffi.structural_walk(substitute(expr, values), (tirx.Var, variable))
 
+    def branch(node: tirx.Select | tirx.IfThenElse) -> None:
+        condition(node.condition)
+
     def call(node: tvm.ir.Call) -> None:
         if getattr(node.op, "name", "") == "prim.if_then_else":
             condition(node.args[0])
 
     tvm_ffi.structural_walk(
         realize.block.body,
-        [(tvm.ir.Call, call), (tirx.Select, lambda node: condition(node.condition)), (tirx.IfThenElse, lambda node: condition(node.condition))],
+        [(tvm.ir.Call, call), (tirx.Select, branch), (tirx.IfThenElse, branch)],
     )
     return used
 
@@ -105,11 +108,9 @@ def fuse_loops(sch: Schedule, block: SBlockRV, skip: int) -> list[LoopRV]:
     groups: list[list[int]] = []
     last_real = -1
     for position in range(skip, len(loops)):
-        if not groups:
-            groups.append([position])
-        elif extents[position] == 1 or all(extents[p] == 1 for p in groups[-1]):
-            groups[-1].append(position)
-        elif not {position, last_real} & conditions and fusible(found, last_real, position, extents[position]):
+        unit = extents[position] == 1 or (groups and all(extents[p] == 1 for p in groups[-1]))
+        free = not {position, last_real} & conditions
+        if groups and (unit or (free and fusible(found, last_real, position, extents[position]))):
             groups[-1].append(position)
         else:
             groups.append([position])
@@ -150,7 +151,7 @@ def spread(sch: Schedule, block: SBlockRV, machine: Machine, skip: int = 0, core
                 rows *= extent(sch, loop) or 1
             if rows < 4 * machine.cores:
                 outer.append(middle)
-        if regular and 1 < length:
+        if regular and length > 1:
             sch.vectorize(inner)
         if len(outer) > 1:
             outer = [sch.fuse(*outer)]

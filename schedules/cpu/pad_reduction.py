@@ -2,13 +2,13 @@
 
     for k in range(49): s = s + x[k]     ->     for k in range(64): s = s + (x[k] if k < 49 else 0)
 
-The condition then leaves the vector loop when the program is lowered. Splitting the loop as it is would not do: `rfactor` drops the bound check.
+The condition then leaves the vector loop when the program is lowered. Splitting the loop as it is would not do: `rfactor` drops the bound
+check.
 """
 
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import Range
-
 
 
 def pad_reduction(program: tirx.PrimFunc, name: str, multiple: int) -> tirx.PrimFunc:
@@ -28,7 +28,8 @@ def pad_reduction(program: tirx.PrimFunc, name: str, multiple: int) -> tirx.Prim
         store, combine = block.body, type(block.body.value)
         term = tirx.if_then_else(axis.var < tirx.const(length, kind), store.value.b, block.init.value)
         body = tirx.BufferStore(store.buffer, combine(store.value.a, term), store.indices)
-        new = s_tir.SBlock([*block.iter_vars[:-1], longer], block.reads, block.writes, name, body, block.init, annotations=block.annotations)
+        axes = [*block.iter_vars[:-1], longer]
+        new = s_tir.SBlock(axes, block.reads, block.writes, name, body, block.init, annotations=block.annotations)
         return s_tir.SBlockRealize(node.iter_values, node.predicate, new)
 
     body = tvm_ffi.structural_map(program.body, (s_tir.SBlockRealize, realize))

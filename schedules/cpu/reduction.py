@@ -5,15 +5,15 @@
     for i, k: s[i] += e[i, k]                                e[:] = exp(x[i, :] - m)      (stays in the first-level cache)
     for i, k: y[i, k] = e[i, k] / s[i]                       s = sum of e;  y[i, :] = e / s
 
-All stages meet at the loops that they share. A reduction along contiguous memory gets as many partial results as `vectors` registers hold; one
-across memory keeps `vectors` registers of neighbouring results. Sums are therefore added in another order than in the source.
+All stages meet at the loops that they share. A reduction along contiguous memory gets as many partial results as `vectors` registers
+hold; one across memory keeps `vectors` registers of neighbouring results. Sums are therefore added in another order than in the source.
 """
 
 import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from schedules.cpu.access import accesses, block_realize, blocks_of, calls, is_reduction, trivial
 from schedules.cpu.loops import extent, in_registers
@@ -32,12 +32,12 @@ def reduction(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         return None
     if len(sch.get_output_blocks("root")) != 1 or not all(simple(sch, block) for block in blocks):
         return None
-    return Space(
-        rule="reduction",
-        knobs={"vectors": (1, 2, 4, 8)},
-        default={"vectors": 4},
-        apply=lambda point: apply(program, machine, point),
-    )
+    default: Point = {"vectors": 4}
+    try:
+        apply(program, machine, default)
+    except ScheduleError:  # stages that cannot meet at one loop
+        return None
+    return Space(rule="reduction", knobs={"vectors": (1, 2, 4, 8)}, default=default, apply=lambda point: apply(program, machine, point))
 
 
 def simple(sch: Schedule, block: SBlockRV) -> bool:
@@ -97,7 +97,8 @@ def inline_cheap(sch: Schedule) -> None:
             continue
         size = instances(sch, block)
         costly = calls(sch, block, MATH) and len(consumers) > 1
-        per_row = any(instances(sch, consumer) > size for consumer in consumers) and any(is_reduction(sch, p) for p in sch.get_producers(block))
+        behind_reduction = any(is_reduction(sch, producer) for producer in sch.get_producers(block))
+        per_row = behind_reduction and any(instances(sch, consumer) > size for consumer in consumers)
         if not costly and not per_row:
             sch.compute_inline(block)
 

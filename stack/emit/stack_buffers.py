@@ -2,7 +2,8 @@
 
     acc = alloc_buffer((16,), "float32x16", scope="local")     ->     the same, annotated so that `LowerTVMBuiltin` leaves it a stack slot
 
-By itself that pass makes a call of the workspace allocator of everything in scope `local`, and of whatever else takes a kilobyte or more: for each tile.
+By itself that pass makes a call of the workspace allocator of everything in scope `local`, and of whatever else takes a kilobyte or more:
+for each tile.
 """
 
 import tvm

@@ -2,11 +2,12 @@
 
     exp(float32x16)  ->  let n = round(x / ln 2), r = x - n * ln 2 in (1 + r + r^2 P(r)) * 2^n
 
-LLVM turns `llvm.exp` on sixteen lanes into sixteen calls of the C library. Here float32 `exp`, `log`, `tanh`, `sigmoid`, `erf` and `rsqrt`, on vectors
-and scalars alike, become a polynomial after the usual range reduction (Cody & Waite; Cephes has the same shapes). Coefficients are minimax fits by
-iteratively reweighted least squares over the stated interval. Errors against float64, over all of float32: exp, erf 1.5 ulp, log 1 ulp, tanh 2 ulp,
-sigmoid 2.5 ulp. Infinities, NaN, overflow and subnormal arguments come out as IEEE 754 has them; what would be a subnormal result of `exp` is 0. Other types, and other functions, are left alone.
-Two passes, around `LowerIntrin`: the first gives the calls names that it leaves alone, the second runs last.
+LLVM turns `llvm.exp` on sixteen lanes into sixteen calls of the C library. Here float32 `exp`, `log`, `tanh`, `sigmoid`, `erf` and
+`rsqrt`, on vectors and scalars alike, become a polynomial after the usual range reduction (Cody & Waite; Cephes has the same shapes).
+Coefficients are minimax fits by iteratively reweighted least squares over the stated interval. Errors against float64, over all of
+float32: exp, erf 1.5 ulp, log 1 ulp, tanh 2 ulp, sigmoid 2.5 ulp. Infinities, NaN, overflow and subnormal arguments come out as IEEE 754
+has them; what would be a subnormal result of `exp` is 0. Other types, and other functions, are left alone. Two passes, around
+`LowerIntrin`: the first gives the calls names that it leaves alone, the second runs last.
 """
 
 import math

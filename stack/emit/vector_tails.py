@@ -7,9 +7,10 @@
                                              for v in serial(1):
                                                  y[i * 16 + v] = ...
 
-Each comparison that is linear in the lane has one boundary, below which it is true (or false) and above which it is not. Where the boundary can only lie
-at one place inside a vector, the loop becomes one vector on each side; elsewhere it becomes a scalar loop. Bounds of odd lengths, padding and concatenation
-along the innermost axis all look like this. `Select` stays: both its values may be computed, so a vector of it is a blend. Runs just before `VectorizeLoop`.
+Each comparison that is linear in the lane has one boundary, below which it is true (or false) and above which it is not. Where the
+boundary can only lie at one place inside a vector, the loop becomes one vector on each side; elsewhere it becomes a scalar loop. Bounds
+of odd lengths, padding and concatenation along the innermost axis all look like this. `Select` stays: both its values may be computed, so
+a vector of it is a blend. Runs just before `VectorizeLoop`.
 """
 
 from dataclasses import dataclass
