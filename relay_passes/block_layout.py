@@ -24,6 +24,7 @@ ELEMENTWISE = {
     "relax.nn.relu", "relax.nn.leakyrelu", "relax.clip", "relax.sigmoid", "relax.tanh", "relax.nn.silu", "relax.nn.gelu", "relax.negative",
     "relax.abs", "relax.erf", "relax.square", "relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "relax.minimum",
 }  # fmt: skip
+IMAGE_OPERATORS = {"relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.mean", "relax.max", "relax.concat"}
 NEEDS_WHOLE_BLOCKS = {"relax.divide", "relax.exp", "relax.log", "relax.sqrt", "relax.rsqrt", "relax.power"}  # f(0) may not be finite
 
 
@@ -86,9 +87,11 @@ class Blocker:
         self.builder = relax.BlockBuilder()
         self.blocked: dict[relax.Var, Blocked] = {}
         self.plain: dict[relax.Var, relax.Expr] = {}
+        self.wanted: set[relax.Var] = set()
 
     def function(self, old: relax.Function) -> relax.Function:
         self.plain.update({param: param for param in old.params})
+        self.wanted = self.wanted_in_blocks([binding for block in old.body.blocks for binding in block.bindings])
         with self.builder.function("main", list(old.params), attrs=dict(old.attrs or {})):
             with self.builder.dataflow():
                 for block in old.body.blocks:
@@ -98,9 +101,22 @@ class Blocker:
             self.builder.emit_func_output(result)
         return self.builder.finalize()["main"]
 
+    def wanted_in_blocks(self, bindings: list[relax.Binding]) -> set[relax.Var]:
+        """Variables that reach a dense convolution through operators that can stay in blocks."""
+        wanted: set[relax.Var] = set()
+        for binding in reversed(bindings):
+            call = binding.value
+            if not isinstance(call, relax.Call) or not isinstance(call.op, tvm.ir.Op):
+                continue
+            if call.op.name == "relax.nn.conv2d" and int(call.attrs.groups) == 1:
+                wanted.add(call.args[0])
+            elif binding.var in wanted and call.op.name in ELEMENTWISE | NEEDS_WHOLE_BLOCKS | IMAGE_OPERATORS:
+                wanted.update(relax.analysis.free_vars(call))
+        return wanted
+
     def binding(self, binding: relax.Binding) -> None:
         value = binding.value
-        blocked = self.rewrite(value) if isinstance(value, relax.Call) else None
+        blocked = self.rewrite(value, binding.var in self.wanted) if isinstance(value, relax.Call) else None
         if blocked is not None:
             self.blocked[binding.var] = blocked
         else:
@@ -162,14 +178,14 @@ class Blocker:
 
     # One method an operator: the blocked result, or None to leave it as it is.
 
-    def rewrite(self, call: relax.Call) -> Blocked | None:
+    def rewrite(self, call: relax.Call, wanted: bool) -> Blocked | None:
         if not isinstance(call.op, tvm.ir.Op):
             return None
         name = call.op.name
         if name == "relax.nn.conv2d":
             return self.conv2d(call)
         if name in ELEMENTWISE or name in NEEDS_WHOLE_BLOCKS:
-            return self.elementwise(call)
+            return self.elementwise(call, wanted)
         handlers: dict[str, Callable[[relax.Call], Blocked | None]] = {
             "relax.nn.max_pool2d": self.pool,
             "relax.nn.avg_pool2d": self.pool,
@@ -216,20 +232,21 @@ class Blocker:
         )
         return Blocked(self.emit(new), filters)
 
-    def elementwise(self, call: relax.Call) -> Blocked | None:
+    def elementwise(self, call: relax.Call, wanted: bool) -> Blocked | None:
+        """In blocks if an operand is. Operands in both layouts meet in the one that the result is `wanted` in."""
         tensors = [argument for argument in call.args if isinstance(argument.ty, relax.TensorType)]
         lead = next((self.blocked[value] for value in tensors if value in self.blocked), None)
         if lead is None or (lead.padded and call.op.name in NEEDS_WHOLE_BLOCKS):
             return None
         arguments: list[relax.Expr] = []
         for value in call.args:
-            operand = self.operand(value, lead) if isinstance(value.ty, relax.TensorType) else value
+            operand = self.operand(value, lead, wanted) if isinstance(value.ty, relax.TensorType) else value
             if operand is None:
                 return None
             arguments.append(operand)
         return Blocked(self.emit(relax.Call(call.op, arguments, call.attrs)), lead.channels)
 
-    def operand(self, value: relax.Expr, lead: Blocked) -> relax.Expr | None:
+    def operand(self, value: relax.Expr, lead: Blocked, convert: bool) -> relax.Expr | None:
         """`value` so that it broadcasts against `lead` in blocks."""
         shape = shape_of(value)
         if shape is None or value.ty.dtype.dtype != "float32":
@@ -241,7 +258,10 @@ class Blocker:
             if array.ndim > 4 or array.ndim < 3 or array.shape[-3] != lead.channels:
                 return None
             return relax.const(block_channels(array.reshape((1,) * (4 - array.ndim) + array.shape), lead.room, self.lanes))
-        blocked = self.as_blocked(value) if len(shape) == 4 and shape[1] == lead.channels else None
+        if len(shape) != 4 or shape[1] != lead.channels:
+            return None
+        small = shape[2:] == (1, 1)  # free to convert
+        blocked = self.as_blocked(value) if convert or small else self.blocked.get(value)
         return blocked.expr if blocked is not None and blocked.room == lead.room else None
 
     def pool(self, call: relax.Call) -> Blocked | None:
