@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
-from relay_passes.rewrite import Graph, array, dtype, is_tensor, number, op_name, rewrite_pass, rewrites, shape
+from relay_passes.rewrite import Graph, array, constant, dtype, is_tensor, number, op_name, rewrite_pass, rewrites, shape
 
 FOLD: dict[str, Callable[[relax.Expr, relax.Expr], relax.Expr]] = {
     "relax.sum": relax.op.add,
@@ -112,7 +112,7 @@ def broadcast_is_implied(call: relax.Call, graph: Graph) -> relax.Expr | None:
 @rewrites("relax.subtract")
 def subtract_constant(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     value = array(call.args[1])
-    return relax.op.add(call.args[0], relax.const(-value, dtype(call))) if value is not None and is_float(call) else None
+    return relax.op.add(call.args[0], constant(-value)) if value is not None and is_float(call) else None
 
 
 @rewrites("relax.add", "relax.multiply", "relax.maximum", "relax.minimum", "relax.subtract", "relax.divide")
@@ -133,7 +133,7 @@ def divide_by_constant(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     with np.errstate(all="ignore"):
         reciprocal = (1 / value).astype(value.dtype)
     normal = np.isfinite(reciprocal) & (np.abs(reciprocal) >= np.finfo(value.dtype).tiny)
-    return relax.op.multiply(call.args[0], relax.const(reciprocal, dtype(call))) if normal.all() else None
+    return relax.op.multiply(call.args[0], constant(reciprocal)) if normal.all() else None
 
 
 @rewrites("relax.add", "relax.multiply")

@@ -10,13 +10,14 @@ The same for conv2d_transpose and matmul with constant weights. Products of cons
 import numpy as np
 from tvm import relax
 
-from relay_passes.rewrite import Graph, array, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
+from relay_passes.rewrite import Graph, array, constant, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
 
 LAYERS = ("relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul")
 
 
-def constant(value: np.ndarray, like: relax.Expr) -> relax.Expr:
-    return relax.const(np.ascontiguousarray(value, dtype(like)), dtype(like))
+def rounded(value: np.ndarray, like: relax.Expr) -> relax.Expr:
+    """A constant in the dtype of `like`."""
+    return constant(value.astype(dtype(like)))
 
 
 def wide(expr: relax.Expr) -> np.ndarray | None:
@@ -38,8 +39,8 @@ def to_scale_and_shift(item: relax.TupleGetItem, graph: Graph) -> relax.Expr | N
     shift = (beta if norm.attrs.center else 0.0) - mean * scale
     extents = [1] * len(shape(data))
     extents[int(norm.attrs.axis)] = -1
-    scaled = relax.op.multiply(data, constant(scale.reshape(extents), data))
-    return relax.op.add(scaled, constant(shift.reshape(extents), data))
+    scaled = relax.op.multiply(data, rounded(scale.reshape(extents), data))
+    return relax.op.add(scaled, rounded(shift.reshape(extents), data))
 
 
 def weight_scale(layer: relax.Call, scale: np.ndarray) -> np.ndarray | None:
@@ -68,7 +69,7 @@ def scale_into_weight(call: relax.Call, graph: Graph) -> relax.Expr | None:
     weight, aligned = wide(layer.args[1]), weight_scale(layer, scale)
     if weight is None or aligned is None:
         return None
-    return relax.Call(layer.op, [layer.args[0], constant(weight * aligned, layer.args[1])], layer.attrs)
+    return relax.Call(layer.op, [layer.args[0], rounded(weight * aligned, layer.args[1])], layer.attrs)
 
 
 def affine_root(expr: relax.Expr, graph: Graph) -> str:
@@ -90,7 +91,7 @@ def scale_before_shift(call: relax.Call, graph: Graph) -> relax.Expr | None:
     scaled = graph.only(inner.args[0], "relax.multiply")
     if affine_root(inner.args[0], graph) not in LAYERS and (scaled is None or array(scaled.args[1]) is None):
         return None
-    return relax.op.add(relax.op.multiply(inner.args[0], call.args[1]), constant(shift * scale, call))
+    return relax.op.add(relax.op.multiply(inner.args[0], call.args[1]), rounded(shift * scale, call))
 
 
 @rewrites("relax.multiply", "relax.add")
@@ -103,7 +104,7 @@ def merge_pair(call: relax.Call, graph: Graph) -> relax.Expr | None:
     both = first + outer if op_name(call) == "relax.add" else first * outer
     if both.size > max(first.size, outer.size):
         return None
-    return relax.Call(call.op, [inner.args[0], constant(both, call)], call.attrs)
+    return relax.Call(call.op, [inner.args[0], rounded(both, call)], call.attrs)
 
 
 fold_batch_norm = rewrite_pass("fold_batch_norm", [to_scale_and_shift, merge_pair, scale_into_weight, scale_before_shift])

@@ -16,7 +16,7 @@ from tvm import relax
 
 from relay_passes.canonicalize_ops import no_change, one_reshape
 from relay_passes.elementwise import BINARY, UNARY, tensors, with_tensors
-from relay_passes.rewrite import Graph, array, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
+from relay_passes.rewrite import Graph, array, constant, is_tensor, op_name, rewrite_pass, rewrites, shape
 
 PERMUTE = "relax.permute_dims"
 REDUCTIONS = ("relax.sum", "relax.mean", "relax.max", "relax.min", "relax.prod")
@@ -79,7 +79,7 @@ def undo(expr: relax.Expr, axes: Sequence[int], graph: Graph) -> relax.Expr | No
     value, source = array(expr), graph.source(expr)
     if value is not None:
         extents = (1,) * (len(axes) - value.ndim) + value.shape
-        return relax.const(np.ascontiguousarray(value.reshape(extents).transpose(inverse(axes))), dtype(expr)) if value.ndim else expr
+        return constant(value.reshape(extents).transpose(inverse(axes))) if value.ndim else expr
     return source.args[0] if op_name(source) == PERMUTE and order(source) == list(axes) else None
 
 

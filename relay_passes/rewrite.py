@@ -64,6 +64,11 @@ def array(expr: relax.Expr) -> np.ndarray | None:
     return np.from_dlpack(expr.value) if isinstance(expr, GenericConst) else None
 
 
+def constant(value: np.ndarray) -> relax.Expr:
+    """A constant of the array's dtype. `relax.const` would copy twice, which shows on hundreds of megabytes."""
+    return relax.const(tvm.runtime.tensor(np.ascontiguousarray(value).reshape(value.shape)))
+
+
 def number(expr: relax.Expr) -> float | None:
     """The value of a constant whose elements are all the same; None for anything else."""
     value = array(expr)

@@ -17,7 +17,7 @@ from tvm import relax
 
 from relay_passes.canonicalize_ops import no_change, one_reshape
 from relay_passes.elementwise import BINARY, UNARY, tensors, with_tensors
-from relay_passes.rewrite import Graph, array, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
+from relay_passes.rewrite import Graph, array, constant, is_tensor, op_name, rewrite_pass, rewrites, shape
 
 RESHAPE = "relax.reshape"
 LAYERS = ("relax.matmul", "relax.nn.conv2d", "relax.nn.conv2d_transpose")
@@ -100,7 +100,7 @@ def same_view(other: relax.Expr, inner: relax.Expr, operand: relax.Expr, graph: 
     value, source = array(other), graph.source(other)
     if value is not None:
         reshaped = reshape_constant(value, shape(operand), shape(inner))
-        return None if reshaped is None else relax.const(reshaped, dtype(other))
+        return None if reshaped is None else constant(reshaped)
     if op_name(source) == RESHAPE and shape(source.args[0]) == shape(inner):
         return source.args[0]
     if not is_tensor(other) or shape(other) != shape(operand) or from_layer(other, graph):
