@@ -1,6 +1,6 @@
 """The native container: a shared library of plain C functions, its weights, and the header to call it with. No TVM at run time.
 
-    kernels (LLVM objects) + model.c (made here: calls in order over one arena) + stack/runtime/*.c  ->  lib<name>.so
+kernels (LLVM objects) + model.c (made here: calls in order over one arena) + stack/runtime/*.c  ->  lib<name>.so
 """
 
 import re

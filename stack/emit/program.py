@@ -115,5 +115,3 @@ def read_program(module: tvm.IRModule, input_names: list[str], output_names: lis
         size = int(np.prod(out.shape, dtype=np.int64)) * tvm.DataType(out.dtype).itemsize
         program.steps.append(Step(None, (place(source), Place("out", index)), size))
     return program
-
-

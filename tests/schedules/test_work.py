@@ -25,5 +25,3 @@ def test_a_table_counts_only_the_rows_that_are_read():
                 out[vi, vj] = table[rows[vi], vj]
 
     assert count_work(lookup) == Work(flops=0, bytes=2 * 3 * 8 + 8 * 3 + 2 * 3 * 8)
-
-
