@@ -2,6 +2,7 @@
 
     conv2d(x [N, C/c, H, W, c], w [K/k, C/c, R, S, c, k], "NCHWc")  ->  pad, then
         conv2d_nchwc[n, ko, h, w, k] += pad[n, co, h * stride + r, w * stride + s, ci] * w[ko, co, r, s, ci, k]
+        crop, where columns were added so that tiles divide the width
 
     depthwise, w [C/c, 1, R, S, 1, c]                               ->  pad, then
         depthwise_conv2d_nchwc[n, co, h, w, c] += pad[n, co, h * stride + r, w * stride + s, c] * w[co, 0, r, s, 0, c]
@@ -57,11 +58,11 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttr
     k_outer, c_outer, kernel_h, kernel_w, c_inner, k_inner = (int(extent) for extent in w.shape)
     out_h = (height + top + bottom - dilation_h * (kernel_h - 1) - 1) // stride_h + 1
     out_w = (width + left + right - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
-    padded = pad_image(x, top, left, bottom, right, image_axis=2)
-    r, s = te.reduce_axis((0, kernel_h), "r"), te.reduce_axis((0, kernel_w), "s")
     groups = int(attrs.groups)
+    r, s = te.reduce_axis((0, kernel_h), "r"), te.reduce_axis((0, kernel_w), "s")
 
     if blocked and groups > 1 and c_outer == c_inner == 1:
+        padded = pad_image(x, top, left, bottom, right, image_axis=2)
 
         def depthwise(b: tirx.Var, q: tirx.Var, h: tirx.Var, v: tirx.Var, o: tirx.Var) -> Expr:
             pixel = padded[b, q, h * stride_h + r * dilation_h, v * stride_w + s * dilation_w, o]
@@ -69,6 +70,8 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttr
 
         return te.compute((n, k_outer, out_h, out_w, k_inner), depthwise, name="depthwise_conv2d_nchwc")
 
+    columns = tileable(out_h, out_w, registers=32 if k_inner >= 16 else 16)
+    padded = pad_image(x, top, left, bottom, right + (columns - out_w) * stride_w, image_axis=2)
     co, ci = te.reduce_axis((0, c_outer), "co"), te.reduce_axis((0, c_inner), "ci")
     k_per_group = k_outer // groups
 
@@ -78,7 +81,20 @@ def conv2d_nchwc(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttr
         pixel = padded[b, channel, row, column, ci] if blocked else padded[b, ci, row, column]
         return te.sum(pixel * w[q, co, r, s, ci, o], axis=[co, r, s, ci])
 
-    return te.compute((n, k_outer, out_h, out_w, k_inner), direct, name="conv2d_nchwc")
+    result = te.compute((n, k_outer, out_h, columns, k_inner), direct, name="conv2d_nchwc")
+    if columns == out_w:
+        return result
+    return te.compute((n, k_outer, out_h, out_w, k_inner), lambda *index: result[index], name="crop")
+
+
+def tileable(height: int, width: int, registers: int) -> int:
+    """`width`, or a few columns more where no tile of a good size divides the image: a prime width of 37 is computed as 38 = 2 x 19."""
+
+    def pixels(columns: int) -> int:
+        tiles = [h * w for h in range(1, 9) for w in range(1, columns + 1) if height % h == 0 and columns % w == 0]
+        return max(tile for tile in tiles if tile <= registers - 4)
+
+    return next(columns for columns in range(width, 2 * width + 1) if columns < registers // 4 or pixels(columns) >= registers // 4)
 
 
 VECTOR = 16  # float32 values; planes are rounded up to whole vectors of the widest machine

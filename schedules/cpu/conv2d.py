@@ -94,7 +94,7 @@ def conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         if th * tw * tk <= registers
     ]
     default = min(points, key=lambda p: (score(p["tile_h"], p["tile_w"], p["tile_k"], registers), p["tile_h"], -p["tile_w"]))
-    return Space(rule="conv2d", knobs=knobs, default=default, apply=lambda point: apply(program, point, machine))
+    return Space(rule="conv2d", knobs=knobs, default=default, apply=lambda point: apply(program, point))
 
 
 def group_blocks(sch: Schedule, block: SBlockRV, k: int) -> int:
@@ -106,11 +106,11 @@ def group_blocks(sch: Schedule, block: SBlockRV, k: int) -> int:
     return k * int(weight.shape[1]) // int(data.shape[1])
 
 
-def apply(program: tirx.PrimFunc, point: Point, machine: Machine) -> Schedule:
+def apply(program: tirx.PrimFunc, point: Point) -> Schedule:
     sch = Schedule(program)
     block = sch.get_sblock(BLOCK)
     inline_producers(sch, {BLOCK, "pad"})
-    last = local_tail(sch, block)
+    last = local_tail(sch, block) if find(sch, "crop") is None else copied_tail(sch, block)
     n, k, h, w, o = sch.get_loops(last)
     ko, ki = sch.split(k, [None, point["tile_k"]])
     ho, hi = sch.split(h, [None, point["tile_h"]])
@@ -131,6 +131,16 @@ def apply(program: tirx.PrimFunc, point: Point, machine: Machine) -> Schedule:
     if pad is not None:
         schedule_pad(sch, pad)
     return sch
+
+
+def copied_tail(sch: Schedule, block: SBlockRV) -> SBlockRV:
+    """The copy that stores all columns of `block`; a nest of its own behind it cuts off the added ones and computes the tail."""
+    cut = inline_tail(sch, block)
+    assert cut is not None, "the crop follows"
+    n, k, h, _w, o = sch.get_loops(cut)
+    sch.parallel(sch.fuse(n, k, h))
+    sch.vectorize(o)
+    return sch.cache_write(block, 0, "local")
 
 
 def schedule_pad(sch: Schedule, pad: SBlockRV) -> None:
