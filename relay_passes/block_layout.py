@@ -286,7 +286,8 @@ class Blocker:
         source, attrs = self.blocked.get(call.args[0]), call.attrs
         if source is None or attrs.axis is None or sorted(int(axis) % 4 for axis in attrs.axis) != [2, 3] or not attrs.keepdims:
             return None
-        return Blocked(self.emit(relax.Call(call.op, [source.expr], call.attrs)), source.channels)
+        operator = relax.op.mean if call.op.name == "relax.mean" else relax.op.max
+        return Blocked(self.emit(operator(source.expr, axis=[2, 3], keepdims=True)), source.channels)  # not -1: the lanes are last now
 
     def concat(self, call: relax.Call) -> Blocked | None:
         fields = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else []

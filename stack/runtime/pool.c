@@ -73,8 +73,8 @@ static void *work(void *argument) {
       atomic_fetch_sub(&pool->sleeping, 1);
       pthread_mutex_unlock(&pool->lock);
     }
-    if (atomic_load(&pool->closing)) return NULL;
     seen = take_tasks(pool);
+    if (atomic_load(&pool->closing)) return NULL; /* asked here, since a slow worker may see the last round from within `take_tasks` */
   }
 }
 
