@@ -17,12 +17,19 @@ from tvm.relax.expr import _update_type  # the one way to give a GlobalVar a typ
 from relay_passes.rewrite import Graph, Walk, op_name
 
 LONGEST = 60
+# programs of one operator that would take the name, and so the place, of a function of the C library
+C_LIBRARY = frozenset(
+    """abs acos acosh asin asinh atan atanh ceil cos cosh erf exp exp2 floor fmod isfinite isinf isnan log log10 log1p log2 pow remainder
+    rint round sin sinh sqrt tan tanh trunc""".split()
+)
 
 
 def readable(name: str) -> str:
     """`fused_conv2d8_add6_relu` -> `conv2d_add_relu`: without the numbers that keep TVM's names apart, or its `tir_`."""
     words = [re.sub(r"(?<=\D)\d+$", "", word) for word in name.removeprefix("fused_").split("_")]
     short = "_".join(word for word in words if word and word != "tir")
+    if short in C_LIBRARY:
+        return f"{short}_each"
     return short if len(short) <= LONGEST else short[:LONGEST].rpartition("_")[0] or short[:LONGEST]
 
 

@@ -1,5 +1,7 @@
 """Name every operator of the graph that we cannot compile, all at once, before anything is imported."""
 
+import numpy as np
+
 from stack.errors import UnsupportedOp
 from stack.frontends.onnx.graph import Graph, Node
 from stack.frontends.onnx.importer import imports
@@ -20,12 +22,26 @@ REASONS = {
 }
 
 
-def reason_against(node: Node) -> str | None:
+DTYPES = {
+    "bool", "bfloat16", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+}  # fmt: skip
+
+
+def reason_against(node: Node, graph: Graph) -> str | None:
     """Why the node cannot be compiled, or None."""
     if node.op in REASONS:
         return REASONS[node.op]
+    odd = [dtype for name in (*node.proto.input, *node.proto.output) if name and (dtype := graph.dtype(name)) and str(dtype) not in DTYPES]
+    if odd:
+        return f"element type {'string' if odd[0] == np.dtype(object) else odd[0]} is not compiled"
     if node.op == "BatchNormalization" and len(node.proto.output) > 1:
         return "the statistics it computes are only for training"
+    if node.op in ("Scatter", "ScatterElements", "ScatterND"):
+        return "it writes to places that are computed, or adds to them"
+    if node.op == "TopK":
+        return "the number of its results is computed"
+    if node.op == "RoiAlign" and node.attribute("mode", "avg") != "avg":
+        return "only its average mode is compiled"
     if node.proto.domain not in ("", "ai.onnx"):
         return f"operators of {node.proto.domain} are not known"
     if not imports(node):
@@ -35,7 +51,7 @@ def reason_against(node: Node) -> str | None:
 
 def check_support(graph: Graph, at: str) -> None:
     """Raises UnsupportedOp with a line for each node that cannot be compiled."""
-    found = [(node, reason) for node in graph.nodes if (reason := reason_against(node))]
+    found = [(node, reason) for node in graph.nodes if (reason := reason_against(node, graph))]
     if found:
         raise unsupported(found, at)
 

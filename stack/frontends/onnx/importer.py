@@ -12,7 +12,7 @@ CONVERTERS: dict[str, Any] = tvm_onnx._get_convert_map()  # private, but pinned 
 
 
 # operators whose converter means another one of the same name, or computes only some of the results: their definitions are used instead
-FOREIGN = {"Attention"}
+FOREIGN = {"Attention", "RMSNormalization"}
 FIRST_RESULT_ONLY = {"LayerNormalization"}
 
 

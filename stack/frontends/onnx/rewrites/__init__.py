@@ -6,8 +6,10 @@ from stack.frontends.onnx.rewrites.definitions import DEFINITIONS
 from stack.frontends.onnx.rewrites.old_forms import OLD_FORMS, modernise
 from stack.frontends.onnx.rewrites.padding import PADDING
 from stack.frontends.onnx.rewrites.resize import resize
+from stack.frontends.onnx.rewrites.scatter import SCATTER
+from stack.frontends.onnx.rewrites.sorting import SORTING
 
-REWRITES: dict[str, Rewrite] = {**DEFINITIONS, **PADDING, "Resize": resize}
+REWRITES: dict[str, Rewrite] = {**DEFINITIONS, **PADDING, **SCATTER, **SORTING, "Resize": resize}
 
 
 def rewrite(node: Node, graph: Graph, prefix: str) -> list[Node] | None:

@@ -14,6 +14,55 @@ def batch_normalization(node: Node, graph: Graph, prefix: str) -> list[Node] | N
     return [with_attributes(node, ("training_mode",))]
 
 
+def cosh(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """(e^x + e^-x) / 2"""
+    x, body = node.proto.input[0], Body(prefix)
+    total = body("Add", body("Exp", x), body("Exp", body("Neg", x)))
+    body("Mul", total, body.constant(0.5, graph.dtype(x)), output=node.proto.output[0])
+    return body.nodes
+
+
+def sinh(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """(e^x - e^-x) / 2, and below 1, where that cancels, its series to x^11."""
+    x, dtype, body = node.proto.input[0], graph.dtype(node.proto.input[0]), Body(prefix)
+    half, one = body.constant(0.5, dtype), body.constant(1, dtype)
+    large = body("Mul", body("Sub", body("Exp", x), body("Exp", body("Neg", x))), half)
+    square, series = body("Mul", x, x), one
+    for divisor in (110, 72, 42, 20, 6):
+        series = body("Add", one, body("Mul", body("Mul", square, body.constant(1 / divisor, dtype)), series))
+    body("Where", body("Less", square, one), body("Mul", x, series), large, output=node.proto.output[0])
+    return body.nodes
+
+
+def mish(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """x * tanh(log(1 + e^x)) with one exponential: x * n / (n + 2), where n = e^x (e^x + 2); from 20 on, that is x."""
+    x, dtype, body = node.proto.input[0], graph.dtype(node.proto.input[0]), Body(prefix)
+    two = body.constant(2, dtype)
+    power = body("Exp", body("Min", x, body.constant(5 if dtype == np.float16 else 20, dtype)))
+    n = body("Mul", power, body("Add", power, two))
+    body("Mul", x, body("Div", n, body("Add", n, two)), output=node.proto.output[0])
+    return body.nodes
+
+
+def cumulative_sum(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """The sum over a triangle; TVM's operator has no program of its own."""
+    x, axis_name = node.proto.input
+    shape, dtype = graph.shape(x), graph.dtype(x)
+    if shape is None or axis_name not in graph.values:
+        return None
+    axis = int(graph.values[axis_name].reshape(())) % len(shape)
+    order = [i for i in range(len(shape)) if i != axis] + [axis]
+    body, size = Body(prefix), shape[axis]
+    position = np.arange(size, dtype=np.int32)
+    column, row = body.constant(position[:, None], np.int32), body.constant(position[None, :], np.int32)
+    first, second = (column, row) if node.attribute("reverse", 0) else (row, column)
+    inside = body("Less" if node.attribute("exclusive", 0) else "LessOrEqual", first, second)
+    values = body("Unsqueeze", body("Transpose", x, perm=order), body.constant([-2], np.int64))
+    total = body("ReduceSum", body("Where", inside, values, body.constant(0, dtype)), body.constant([-1], np.int64), keepdims=0)
+    body("Transpose", total, output=node.proto.output[0], perm=[int(i) for i in np.argsort(order)])
+    return body.nodes
+
+
 def elu(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     """TVM's knows float32 alone."""
     x, dtype = node.proto.input[0], graph.dtype(node.proto.input[0])
@@ -34,6 +83,18 @@ def eye_like(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     body = Body(prefix)
     kind = helper.np_dtype_to_tensor_dtype(graph.dtype(node.proto.input[0]) or np.dtype(np.float32))
     body("Cast", body.constant(np.eye(*shape, k=node.attribute("k", 0)), np.float32), output=node.proto.output[0], to=node.attribute("dtype", kind))
+    return body.nodes
+
+
+def is_inf(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """TVM's takes either sign, whatever the attributes say."""
+    signs = node.attribute("detect_negative", 1), node.attribute("detect_positive", 1)
+    if all(signs):
+        return None
+    x, body = node.proto.input[0], Body(prefix)
+    zero, no = body.constant(0, graph.dtype(x)), body.constant(False, bool)
+    sign = body("Greater", x, zero) if signs[1] else body("Less", x, zero)
+    body("And", body("IsInf", x), sign if any(signs) else no, output=node.proto.output[0])
     return body.nodes
 
 
@@ -69,16 +130,42 @@ def one_hot(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
 
 
 def power(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
-    """Of mixed types: computed in the floating one, returned in the base's."""
+    """TVM's takes two floats of one type: mixed types meet in the floating one, integers in float64; the base's type is the result's."""
     base, exponent = node.proto.input
     kinds = graph.dtype(base), graph.dtype(exponent)
-    if None in kinds or kinds[0] == kinds[1]:
+    if None in kinds or (kinds[0] == kinds[1] and kinds[0].kind not in "iu"):
         return None
-    body, like_exponent = Body(prefix), np.issubdtype(kinds[0], np.integer) and not np.issubdtype(kinds[1], np.integer)
-    if like_exponent:
-        body("CastLike", body("Pow", body("CastLike", base, exponent), exponent), base, output=node.proto.output[0])
-    else:
+    body, whole = Body(prefix), [kind.kind in "iu" for kind in kinds if kind is not None]
+    if not whole[0]:
         body("Pow", base, body("CastLike", exponent, base), output=node.proto.output[0])
+        return body.nodes
+    wide = [body("Cast", name, to=TensorProto.DOUBLE) for name in (base, exponent)]
+    body("CastLike", body("Pow", *wide), base, output=node.proto.output[0])
+    return body.nodes
+
+
+def reduce_bool(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """The largest or least of truth values, as numbers."""
+    x, axes = node.proto.input[0], node.proto.input[1:]
+    if graph.dtype(x) != np.bool_:
+        return None
+    body = Body(prefix)
+    numbers = body("Cast", x, to=TensorProto.UINT8)
+    keep = {name: node.attribute(name) for name in ("keepdims", "noop_with_empty_axes") if node.has(name)}
+    body("Cast", body(node.op, numbers, *axes, **keep), to=TensorProto.BOOL, output=node.proto.output[0])
+    return body.nodes
+
+
+def space_to_depth(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """Its newer mode, channels first."""
+    shape, block = graph.shape(node.proto.input[0]), node.attribute("blocksize")
+    if shape is None or node.attribute("mode", "DCR") == "DCR":
+        return None
+    n, c, h, w = shape
+    body = Body(prefix)
+    tiles = body("Reshape", node.proto.input[0], body.constant([n, c, h // block, block, w // block, block], np.int64))
+    tiles = body("Transpose", tiles, perm=[0, 1, 3, 5, 2, 4])
+    body("Reshape", tiles, body.constant([n, c * block**2, h // block, w // block], np.int64), output=node.proto.output[0])
     return body.nodes
 
 
@@ -93,10 +180,18 @@ def upsample(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
 
 DEFINITIONS: dict[str, Rewrite] = {
     "BatchNormalization": batch_normalization,
+    "Cosh": cosh,
+    "CumSum": cumulative_sum,
     "Elu": elu,
     "EyeLike": eye_like,
+    "IsInf": is_inf,
     "LpNormalization": lp_normalization,
+    "Mish": mish,
     "OneHot": one_hot,
     "Pow": power,
+    "ReduceMax": reduce_bool,
+    "ReduceMin": reduce_bool,
+    "Sinh": sinh,
+    "SpaceToDepth": space_to_depth,
     "Upsample": upsample,
 }

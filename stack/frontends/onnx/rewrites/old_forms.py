@@ -21,8 +21,7 @@ OLD_FORMS: dict[str, tuple[int, tuple[tuple[str, Any], ...]]] = {
     "Slice": (10, (("starts", np.int64), ("ends", np.int64), ("axes", np.int64))),
     "Split": (13, (("split", np.int64),)),
     "Squeeze": (13, AXES),
-    "Tile": (6, ()),
-    "TopK": (10, (("k", np.int64),)),
+    "TopK": (11, (("k", np.int64),)),
     "Unsqueeze": (13, AXES),
     "Upsample": (9, (("scales", np.float32),)),
     "ReduceSum": (13, AXES),
@@ -35,15 +34,16 @@ OLD_FORMS: dict[str, tuple[int, tuple[tuple[str, Any], ...]]] = {
 
 def modernise(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     since, moved = OLD_FORMS[node.op]
-    if node.opset >= since or node.op == "Tile":
+    if node.opset >= since:
         return None
     body = Body(prefix)
     inputs = [node.proto.input[0]]
     for name, dtype in moved:
         value = node.attribute(name)
-        if node.op == "TopK" or name == "k":
+        if name == "k" and value is not None:
             value = [value]
         inputs.append("" if value is None else body.constant(value, dtype or graph.dtype(node.proto.input[0])))
+    inputs[1 : len(node.proto.input)] = node.proto.input[1:]
     gone = {name for name, _ in moved} | ({"paddings"} if node.op == "Pad" else set()) | {"consumed_inputs"}
     proto = helper.make_node(node.proto.op_type, inputs, list(node.proto.output), name=node.proto.name)
     proto.attribute.extend(attribute for attribute in node.proto.attribute if attribute.name not in gone)

@@ -13,22 +13,23 @@ def split(total: int, upper: bool) -> tuple[int, int]:
     return (small, total - small) if upper else (total - small, small)
 
 
-def window(node: Node, graph: Graph) -> tuple[list[int], list[int], list[int], list[int]] | None:
-    """Spatial extents, strides and dilated kernel extents, and the plain kernel's."""
+def window(node: Node, graph: Graph) -> tuple[list[int], list[int], list[int]] | None:
+    """Spatial extents, strides, and extents of the dilated kernel."""
     shape = graph.shape(node.proto.input[0])
     kernel = node.attribute("kernel_shape") or list((graph.shape(node.input(1)) or ())[2:])
     if shape is None or not kernel:
         return None
     rank = len(shape) - 2
     strides, dilations = node.attribute("strides", [1] * rank), node.attribute("dilations", [1] * rank)
-    return list(shape[2:]), strides, [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)], kernel
+    return list(shape[2:]), strides, [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
 
 
 def explicit_pads(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     mode, known = node.attribute("auto_pad", "NOTSET"), window(node, graph)
     if mode == "NOTSET" or known is None:
-        return None
-    extents, strides, kernel, _ = known
+        # a last window that starts in the padding does not count, which shape inference knows only since opset 22
+        return [Node(node.proto, 22)] if node.attribute("ceil_mode", 0) and node.opset < 22 else None
+    extents, strides, kernel = known
     pairs = [(0, 0)] * len(extents)
     if mode != "VALID":
         totals = [max((-(-x // s) - 1) * s + k - x, 0) for x, s, k in zip(extents, strides, kernel, strict=True)]
@@ -42,7 +43,7 @@ def transposed_pads(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     mode, wanted, known = node.attribute("auto_pad", "NOTSET"), node.attribute("output_shape"), window(node, graph)
     if (mode == "NOTSET" and wanted is None) or known is None:
         return None
-    extents, strides, kernel, _ = known
+    extents, strides, kernel = known
     extra = list(node.attribute("output_padding", [0] * len(extents)))
     full = [(x - 1) * s + k + e for x, s, k, e in zip(extents, strides, kernel, extra, strict=True)]
     if wanted is None:

@@ -30,10 +30,16 @@ class Axis:
 
 
 def resize(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    if node.opset < 11:
+        return from_resize_10(node, graph, prefix)
     shape, axes = graph.shape(node.proto.input[0]), changed_axes(node, graph)
     if shape is None or axes is None:
         return None
     mode = node.attribute("mode", "nearest")
+    if not axes:
+        body = Body(prefix)
+        body("Identity", node.proto.input[0], output=node.proto.output[0])
+        return body.nodes
     if fits_importer(node, shape, axes, mode):
         return plain_form(node, axes, shape, prefix)
     body, value = Body(prefix), node.proto.input[0]
@@ -59,11 +65,24 @@ def resize(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     return body.nodes
 
 
+def from_resize_10(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """Two inputs, and no choice of rounding: ONNX Runtime takes the floor where an axis grows and the ceiling where it shrinks."""
+    if node.proto.input[1] not in graph.values:
+        return None
+    body, scales, mode = Body(prefix), graph.values[node.proto.input[1]], node.attribute("mode", "nearest")
+    form = {"coordinate_transformation_mode": "asymmetric", "mode": mode}
+    steps = [("floor", scales)] if mode != "nearest" else [("floor", np.maximum(scales, 1)), ("ceil", np.minimum(scales, 1))]
+    value = node.proto.input[0]
+    for rounding, factors in steps:
+        value = body("Resize", value, "", body.constant(factors, np.float32), nearest_mode=rounding, **form)
+    body("Identity", value, output=node.proto.output[0])
+    return body.nodes
+
+
 def changed_axes(node: Node, graph: Graph) -> list[Axis] | None:
     """The axes with their new sizes; None where scales or sizes are not known."""
     shape = graph.shape(node.proto.input[0])
-    old = node.opset < 11  # Resize-10: data, scales
-    roi, scales, sizes = ("", node.input(1), "") if old else (node.input(1), node.input(2), node.input(3))
+    roi, scales, sizes = (node.input(index) for index in (1, 2, 3))
     if shape is None:
         return None
     which = [axis % len(shape) for axis in node.attribute("axes", range(len(shape)))]
@@ -100,7 +119,7 @@ def fits_importer(node: Node, shape: tuple[int, ...], axes: list[Axis], mode: st
 
 def plain_form(node: Node, axes: list[Axis], shape: tuple[int, ...], prefix: str) -> list[Node] | None:
     """The form that the converter reads: four scales or four sizes, no region of interest."""
-    if node.opset >= 11 and not node.has("axes") and not node.input(1) and not node.input(3):
+    if not node.has("axes") and not node.input(1) and not node.input(3):
         return None
     body, sizes = Body(prefix), list(shape)
     for axis in axes:
@@ -141,7 +160,7 @@ ROUND: dict[str, Callable[[Floats], Floats]] = {
 
 
 def gather_nearest(body: Body, value: str, axis: Axis, at: Floats, node: Node) -> str:
-    rounding = "floor" if node.opset < 11 else node.attribute("nearest_mode", "round_prefer_floor")
+    rounding = node.attribute("nearest_mode", "round_prefer_floor")
     index = np.clip(ROUND[rounding](at), 0, axis.size - 1)
     return body("Gather", value, body.constant(index, np.int64), axis=axis.index)
 
