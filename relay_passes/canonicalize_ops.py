@@ -153,8 +153,8 @@ def small_power(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     return relax.op.sqrt(base) if number(exponent) == 0.5 and shape(base) == shape(call) else None
 
 
-def bounds(call: relax.Call) -> tuple[float, float]:
-    """Limits of a clip, a relu, or a maximum or minimum with a constant; EVERYTHING for anything else."""
+def bounds(call: relax.Call) -> tuple[float, float] | None:
+    """Limits of a clip, a relu, or a maximum or minimum with one number; None for anything else."""
     name, (low, high) = op_name(call), EVERYTHING
     if name == "relax.clip":
         return float(call.args[1].value), float(call.args[2].value)
@@ -166,25 +166,25 @@ def bounds(call: relax.Call) -> tuple[float, float]:
         limit = number(call.args[1])
         if limit is not None and not np.isnan(limit):
             return (limit, high) if name == "relax.maximum" else (low, limit)
-    return low, high
+    return None
 
 
 @rewrites(*CLIPS)
 def one_clip(call: relax.Call, graph: Graph) -> relax.Expr | None:
     """Limits meet in one clip; a clip from zero up is a relu."""
-    if not is_float(call):
+    limits, data = bounds(call), call.args[0]
+    if limits is None or not is_float(call):
         return None
-    (low, high), data = bounds(call), call.args[0]
+    low, high = limits
     inner = graph.source(data)
-    merges = op_name(inner) in CLIPS and is_float(inner) and bounds(inner) != EVERYTHING
-    if merges:
-        (inner_low, inner_high), data = bounds(inner), inner.args[0]
-        low, high = max(inner_low, low), min(inner_high, high)
+    inner_limits = bounds(inner) if op_name(inner) in CLIPS and is_float(inner) else None
+    if inner_limits is not None:
+        data = inner.args[0]
+        low, high = max(inner_limits[0], low), min(inner_limits[1], high)
         if low > high:
             return None
     if (low, high) == EVERYTHING:
-        unlimited = op_name(call) == "relax.clip" or number(call.args[1]) in (-np.inf, np.inf)
-        return data if unlimited and shape(data) == shape(call) else None
+        return data
     if (low, high) == (0.0, np.inf):
         new = relax.op.nn.relu(data)
     elif low == -np.inf:
@@ -193,7 +193,7 @@ def one_clip(call: relax.Call, graph: Graph) -> relax.Expr | None:
         new = relax.op.maximum(data, scalar(low, call))
     else:
         new = relax.op.clip(data, relax.prim_value(low), relax.prim_value(high))
-    return new if merges or op_name(new) != op_name(call) else None
+    return new if inner_limits is not None or op_name(new) != op_name(call) else None
 
 
 @rewrites("relax.take")

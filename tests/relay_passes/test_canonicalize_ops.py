@@ -94,6 +94,9 @@ def test_convolutions_over_one_axis_become_rows(body: Callable[[relax.Expr], rel
         pytest.param(lambda x: op.strided_slice(x, [1], [7], [-9], [-1]), id="slice that runs backwards"),
         pytest.param(lambda x: op.concat([op.concat([x, x], 0), op.concat([x, x], 0)], 1), id="concats of two axes"),
         pytest.param(lambda x: op.power(x, number(3)), id="cube"),
+        pytest.param(lambda x: op.minimum(nn.relu(x), const(8)), id="a limit for each column behind a relu"),
+        pytest.param(lambda x: op.maximum(op.clip(x, 0, 1), op.exp(x)), id="a limit that is computed behind a clip"),
+        pytest.param(lambda x: op.minimum(nn.relu(x), const(3, 2, 8, low=1, high=1)), id="a limit that broadcasts behind a relu"),
         pytest.param(lambda x: op.reshape(x, (4, 4)), id="reshape that changes the shape"),
     ],
 )
