@@ -67,8 +67,8 @@ def inline_producers(sch: Schedule, keep: set[str]) -> None:
 def score(tile_h: int, tile_w: int, tile_k: int, registers: int) -> float:
     """Vector loads for each multiply-add, higher is worse; spilling and too few independent sums weigh more than any load."""
     sums = tile_h * tile_w * tile_k
-    loads = (tile_h * tile_w + 2 * tile_k) / sums  # weights come from the second level
-    spills = max(0, sums + 4 - registers)  # two weights, a broadcast, a spare
+    loads = (tile_h * tile_w + 3 * tile_k) / sums  # weights stream from the second level; pixels are in the first
+    spills = max(0, sums + tile_k + 2 - registers)  # two broadcasts under way
     latency = max(0.0, 8 / sums - 1)  # two units, four cycles each
     return loads + 4 * spills + latency
 
