@@ -16,7 +16,8 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.access import accesses, blocks_of, calls, is_reduction, trivial
 from schedules.cpu.loops import divisors, extent, in_registers
-from schedules.cpu.nest import MATH, PARALLEL_WORK
+from schedules.cpu.matmul import PARALLEL_STEPS
+from schedules.cpu.nest import MATH
 from schedules.machine import Machine
 from schedules.space import Point, Space
 
@@ -98,7 +99,7 @@ def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
     sch.reorder(*batch, *outer, row_in, vector, lane)
     tile = sch.fuse(*batch, *outer)
     sch.compute_at(block, tile, preserve_unit_loops=True)
-    if 2 * product.batch * product.rows * product.columns * product.depth >= 8 * PARALLEL_WORK and machine.cores > 1:
+    if product.batch * product.rows * product.columns * product.depth >= PARALLEL_STEPS and machine.cores > 1:
         sch.parallel(tile)
     # a long tail works through memory: unrolled over the whole tile, its temporaries would spill anyway
     in_registers(sch, [vector, lane] if calls(sch, last, MATH) else [row_in, vector, lane])

@@ -15,11 +15,12 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.access import blocks_of, calls, is_reduction, trivial
 from schedules.cpu.loops import divisors, extent, in_registers
-from schedules.cpu.nest import MATH, PARALLEL_WORK
+from schedules.cpu.nest import MATH
 from schedules.machine import Machine
 from schedules.space import Point, Space
 
 BLOCK = "packed_matmul"
+PARALLEL_STEPS = 1 << 19  # multiply-adds: about 6 us on one core, twice what starting a parallel loop costs
 
 
 def find(sch: Schedule) -> SBlockRV | None:
@@ -71,7 +72,8 @@ def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
     sch.reorder(*outer, row_in, vector, lane)
     tile = sch.fuse(*outer)
     sch.compute_at(block, tile, preserve_unit_loops=True)
-    if 2 * rows * count * width * depth >= 8 * PARALLEL_WORK and machine.cores > 1:
+    steps = max(rows, 8) * count * width * depth  # a weight that few rows use costs its load
+    if steps >= PARALLEL_STEPS and machine.cores > 1:
         sch.parallel(tile)
     # a long tail works through memory: unrolled over the whole tile, its temporaries would spill anyway
     in_registers(sch, [vector, lane] if calls(sch, last, MATH) else [row_in, vector, lane])

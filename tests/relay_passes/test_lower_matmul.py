@@ -1,0 +1,50 @@
+import numpy as np
+import tvm
+from tvm import relax, tirx
+
+from relay_passes.lower_matmul import lower_matmul, pack
+from schedules.machine import Machine
+
+MACHINE = Machine(vector_bytes=32, vector_registers=16)
+
+
+def legalised(shape: tuple[int, ...], *weights: np.ndarray | tuple[int, ...]) -> tvm.IRModule:
+    """matmul of x with each of the weights: an array is a constant, a shape a second input."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType(shape, "float32"))
+    inputs = [relax.Var(f"w{i}", relax.TensorType(w, "float32")) for i, w in enumerate(weights) if isinstance(w, tuple)]
+    with builder.function("main", [x, *inputs]):
+        others = iter(inputs)
+        results = [builder.emit(relax.op.matmul(x, next(others) if isinstance(w, tuple) else relax.const(w))) for w in weights]
+        builder.emit_func_output(relax.Tuple(results))
+    return relax.transform.LegalizeOps({"relax.matmul": lower_matmul(MACHINE)})(builder.get())
+
+
+def programs(module: tvm.IRModule) -> list[str]:
+    return [name.name_hint for name, function in module.functions.items() if isinstance(function, tirx.PrimFunc)]
+
+
+def test_a_panel_holds_its_columns_row_by_row_with_zeros_at_the_end() -> None:
+    packed = pack(np.arange(6, dtype=np.float32).reshape(2, 3), 2)
+    assert packed.tolist() == [[[0, 1], [3, 4]], [[2, 0], [5, 0]]]
+
+
+def test_constant_weights_are_packed() -> None:
+    module = legalised((4, 8), np.ones((8, 20), np.float32))
+    assert programs(module) == ["packed_matmul"]
+    (binding,) = module["main"].body.blocks[0].bindings[:1]
+    assert int(binding.value.args[1][1].ty.shape[1]) == 8  # [panels, K, width]
+
+
+def test_products_of_equal_shapes_share_a_program() -> None:
+    assert len(programs(legalised((4, 8), np.ones((8, 20), np.float32), np.zeros((8, 20), np.float32)))) == 1
+
+
+def test_several_leading_axes_are_laid_in_one() -> None:
+    module = legalised((2, 3, 8), np.ones((8, 5), np.float32))
+    assert tuple(int(extent) for extent in module["main"].body.blocks[0].bindings[0].value.ty.shape) == (6, 8)
+    assert tuple(int(extent) for extent in module["main"].ret_ty.fields[0].shape) == (2, 3, 5)
+
+
+def test_two_activations_are_left_to_tvm() -> None:
+    assert programs(legalised((2, 4, 8), (2, 8, 5))) == ["matmul"]
