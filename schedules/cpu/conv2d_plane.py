@@ -34,7 +34,7 @@ def conv2d_plane(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 
 
 def cost(tile_k: int, tile_p: int) -> float:
-    """Loads for each multiply-add. A vector of pixels is rarely aligned, so it counts more than a broadcast weight; eight sums hide the latency."""
+    """Loads for each multiply-add. Pixels are rarely aligned, so theirs count more than a broadcast weight; eight sums hide the latency."""
     return 2.5 / tile_k + 1 / tile_p + max(0.0, 8 / (tile_k * tile_p) - 1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tvm import relax
 from tvm.ir import GenericConst
 
-Inputs = list[relax.Expr | None]
+Inputs = list[Any]  # expressions; None for an optional input that is absent
 Converter = Callable[[relax.BlockBuilder, Inputs, dict[str, Any], int], relax.Expr | None]
 
 
@@ -23,7 +23,7 @@ def clip(builder: relax.BlockBuilder, inputs: Inputs, attrs: dict[str, Any], ops
     """maximum, then minimum; a bound that is NaN bounds nothing, as in ONNX Runtime."""
     data = inputs[0]
     if opset < 11:
-        bounds = [np.float32(attrs[key]) if key in attrs else None for key in ("min", "max")]
+        bounds = [np.asarray(attrs[key], np.float32) if key in attrs else None for key in ("min", "max")]
     else:
         given = [inputs[index] if len(inputs) > index else None for index in (1, 2)]
         bounds = [constant(bound) for bound in given]
@@ -43,13 +43,13 @@ def pairwise(operator: Callable[[relax.Expr, relax.Expr], relax.Expr]) -> Conver
 
 
 def mean(builder: relax.BlockBuilder, inputs: Inputs, attrs: dict[str, Any], opset: int) -> relax.Expr:
-    total = pairwise(relax.op.add)(builder, inputs, attrs, opset)
+    total = functools.reduce(lambda left, right: builder.emit(relax.op.add(left, right)), inputs)
     return relax.op.divide(total, relax.const(len(inputs), total.ty.dtype.dtype))
 
 
 def pad(builder: relax.BlockBuilder, inputs: Inputs, attrs: dict[str, Any], opset: int) -> relax.Expr | None:
     """Constant padding of every axis without negative amounts; other modes and forms stay with TVM's converter."""
-    if opset < 11 or attrs.get("mode", b"constant") != b"constant" or len(inputs) > 3 and inputs[3] is not None:
+    if opset < 11 or attrs.get("mode", b"constant") != b"constant" or (len(inputs) > 3 and inputs[3] is not None):
         return None
     amounts, fill = constant(inputs[1]), np.zeros(()) if len(inputs) < 3 or inputs[2] is None else constant(inputs[2])
     if amounts is None or fill is None or (amounts < 0).any():
