@@ -14,7 +14,7 @@ from stack.emit.emit import emit
 from stack.frontends.onnx import load
 from stack.library import Library, checked_threads
 from stack.manifest import parse
-from stack.trace import instruments
+from stack.trace import instruments, show_programs
 from targets.registry import family_of, find
 
 Progress = Callable[[str, int, int], None]
@@ -51,6 +51,7 @@ def compile(
             report("graph", done, len(passes))
             module = graph_pass(module)
     module = schedule(module, family.rules, machine.machine, lambda done, total: report("schedule", done, total))
+    show_programs(module)
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
     try:
         emit(network, module, machine, family, folder, lambda done, total: report("build", done, total))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 KNOBS = {
-    "STACK_DEBUG": "1: a line per pass; 2: also the schedule of each program; 3: also its lowered loops",
+    "STACK_DEBUG": "1: a line per pass; 2: also the rule and decision of each program; 3: also its scheduled loops",
     "STACK_DUMP": "folder that receives the IR after each pass that changed it, numbered in order",
     "STACK_SKIP": "graph passes to leave out, by name, separated by commas",
 }

@@ -44,3 +44,15 @@ def instruments() -> list[PassInstrument]:
     """What to attach to a PassContext; nothing unless a knob asks, since comparing modules takes time."""
     level, folder, skip = knobs.debug(), knobs.dump_folder(), knobs.skipped()
     return [Trace(level, folder, skip)] if level or folder or skip else []
+
+
+def show_programs(module: IRModule) -> None:
+    """From STACK_DEBUG=2 on, a line per program with its rule and decision; from 3 on, its scheduled loops too."""
+    level = knobs.debug()
+    if level < 2:
+        return
+    for name, function in module.functions.items():
+        if isinstance(function, tvm.tirx.PrimFunc):
+            print(f"{name.name_hint:40} {function.attrs['stack.rule']:14} {function.attrs['stack.decision']}", file=sys.stderr)
+            if level > 2:
+                print(function.script(), file=sys.stderr)

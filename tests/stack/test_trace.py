@@ -7,8 +7,10 @@ import tvm
 from tvm import relax
 
 from relay_passes import pipeline
+from schedules.apply import schedule
+from schedules.cpu import RULES
 from schedules.machine import Machine
-from stack.trace import instruments
+from stack.trace import instruments, show_programs
 from tests.relay_passes.network import const, network, operators
 
 op = relax.op
@@ -73,3 +75,17 @@ def test_every_pass_of_ours_can_be_skipped_by_the_name_of_its_file(
     ran = {line.split()[1] for line in capsys.readouterr().err.splitlines()}
     assert not ran & ours
     assert "FuseOps" in ran
+
+
+@pytest.mark.parametrize(("level", "rules", "loops"), [("1", 0, False), ("2", 1, False), ("3", 1, True)])
+def test_debug_shows_how_programs_are_scheduled(
+    level: str, rules: int, loops: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = network(lambda x: op.nn.relu(x), (1, 64))
+    for graph_pass in pipeline.cpu_passes(Machine()):
+        module = graph_pass(module)
+    monkeypatch.setenv("STACK_DEBUG", level)
+    show_programs(schedule(module, RULES, Machine()))
+    text = capsys.readouterr().err
+    assert text.count("elementwise") == rules
+    assert ("T.vectorized" in text) is loops
