@@ -7,6 +7,7 @@ from tvm.ir.transform import Pass
 
 from relay_passes.block_layout import block_layout
 from relay_passes.canonicalize_ops import canonicalize_ops
+from relay_passes.flatten_reductions import flatten_reductions
 from relay_passes.fold_batch_norm import fold_batch_norm
 from relay_passes.fold_constants import fold_constants
 from relay_passes.fold_pad import fold_pad
@@ -31,6 +32,8 @@ def cpu_passes(machine: Machine) -> list[Pass]:
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),
         share_subexpressions,  # one conversion between layouts serves every reader
+        flatten_reductions,  # layouts are settled: what is innermost now stays so
+        t.CanonicalizeBindings(),
         *to_programs({"relax.nn.conv2d": lower_conv2d, "relax.matmul": lower_matmul(machine), "relax.nn.softmax": lower_softmax}),
     ]
 
