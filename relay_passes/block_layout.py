@@ -206,12 +206,16 @@ class Blocker:
         if array.dtype != np.float32 or shape is None or not self.worth_blocks(filters):
             return None
         depthwise = groups == shape[1] == filters
+        if groups > 1 and not depthwise:
+            held = self.blocked[data].room if data in self.blocked else room_for(shape[1], lanes)
+            if filters // groups % lanes or array.shape[1] % lanes or held != shape[1]:
+                return None
         source = self.blocked.get(data) if depthwise else self.as_blocked(data)  # depthwise is too little work to pay for a conversion
         data_layout, room = f"NCHW{lanes}c", room_for(filters, lanes)
         if depthwise and source is not None:
             array, kernel_layout, groups, room = block_weight(array, source.room, 1, 1, lanes), f"OIHW1i{lanes}o", source.room, source.room
         elif groups > 1:
-            if source is None or filters // groups % lanes or array.shape[1] % lanes:
+            if source is None:
                 return None
             array, kernel_layout = block_weight(array, filters, array.shape[1], lanes, lanes), f"OIHW{lanes}i{lanes}o"
         elif source is None:  # few channels: read them as they are
@@ -236,7 +240,7 @@ class Blocker:
         """In blocks if an operand is. Operands in both layouts meet in the one that the result is `wanted` in."""
         tensors = [argument for argument in call.args if isinstance(argument.ty, relax.TensorType)]
         lead = next((self.blocked[value] for value in tensors if value in self.blocked), None)
-        if lead is None or (lead.padded and call.op.name in NEEDS_WHOLE_BLOCKS):
+        if lead is None or len(shape_of(call) or ()) != 4 or (lead.padded and call.op.name in NEEDS_WHOLE_BLOCKS):
             return None
         arguments: list[relax.Expr] = []
         for value in call.args:
