@@ -111,7 +111,9 @@ def conv2d_nchw(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttrs
     row = width + left + right
     needed = (out_h - 1) * stride_h * row + (out_w - 1) * stride_w + 1
     vectors = -(-needed // VECTOR)
-    plane = VECTOR * (vectors + vectors % 2 if vectors > 8 else vectors)  # even, so that a tile of two or more divides it
+    while vectors > 8 and all(vectors % tile for tile in range(2, 9)):
+        vectors += 1  # until some tile divides
+    plane = VECTOR * vectors
     reach = plane + dilation_h * (kernel_h - 1) * row + dilation_w * (kernel_w - 1)
     missing = max(0, -(-reach // row) - (height + top + bottom))  # rows that the last vector reaches beyond the image
     padded = pad_image(x, top, left, bottom + missing, right, image_axis=2)
