@@ -249,7 +249,9 @@ INDEX = [
 
 
 def resized(name: str, x: np.ndarray, scales: Any = None, sizes: Any = None, roi: Any = None, **attributes: Any) -> Case:
-    given = [None if value is None else np.array(value, kind) for value, kind in ((roi, np.float32), (scales, np.float32), (sizes, np.int64))]
+    given = [
+        None if value is None else np.array(value, kind) for value, kind in ((roi, np.float32), (scales, np.float32), (sizes, np.int64))
+    ]
     return Case(name, "Resize", (x, *given), attributes)
 
 
@@ -306,7 +308,9 @@ OPSET_7 = [
 OPSET_11 = [
     Case("softmax_middle", "Softmax", (IMAGE,), {"axis": 2}),
     resized("resize_nearest", IMAGE, UP, roi=[], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
-    resized("resize_for_nn", IMAGE, ODD, roi=[], mode="nearest", coordinate_transformation_mode="tf_half_pixel_for_nn", nearest_mode="floor"),
+    resized(
+        "resize_for_nn", IMAGE, ODD, roi=[], mode="nearest", coordinate_transformation_mode="tf_half_pixel_for_nn", nearest_mode="floor"
+    ),
     Case("hard_sigmoid", "HardSigmoid", (SMALL,)),
     Case("squeeze_negative", "Squeeze", (floats(1, 3, 1, 2),), {"axes": [-2]}),
     Case("reduce_max_negative", "ReduceMax", (SMALL,), {"axes": [-1]}),

@@ -1,6 +1,6 @@
 """Replace an operator by the body that its ONNX definition gives it, in operators that we can import.
 
-    y = Celu(x)   ->   y = Max(0, x) + Min(0, alpha * (Exp(x / alpha) - 1))
+y = Celu(x)   ->   y = Max(0, x) + Min(0, alpha * (Exp(x / alpha) - 1))
 """
 
 from collections.abc import Mapping

@@ -43,7 +43,8 @@ def dims(item: onnx.ValueInfoProto, at: str) -> list[Dim] | None:
     """The declared dimensions; None where even their number is unknown."""
     kind = item.type.WhichOneof("value")
     if kind != "tensor_type":
-        raise BadModel(f"input {item.name!r} is not a tensor but a {str(kind).removesuffix('_type')}", at=at, hint="export it with tensors only")
+        kind = str(kind).removesuffix("_type")
+        raise BadModel(f"input {item.name!r} is not a tensor but a {kind}", at=at, hint="export it with tensors only")
     tensor = item.type.tensor_type
     if tensor.elem_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()

@@ -28,4 +28,5 @@ def imports(node: Node) -> bool:
 
 
 def converter(node: Node) -> Callable[..., relax.Expr]:
-    return CONVERTERS[node.op].get_converter(node.opset)
+    found: Callable[..., relax.Expr] = CONVERTERS[node.op].get_converter(node.opset)
+    return found

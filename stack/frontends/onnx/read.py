@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -65,8 +66,10 @@ def parse(file: Path) -> onnx.ModelProto:
     except OSError as error:
         raise BadModel(f"the file cannot be read: {error.strerror}", at=str(file)) from error
     except DecodeError as error:
-        hint = "this is a Git LFS pointer: run `git lfs pull`" if data.startswith(b"version https://git-lfs") else (
-            "the download or copy may be incomplete: compare its size with the original's"
+        hint = (
+            "this is a Git LFS pointer: run `git lfs pull`"
+            if data.startswith(b"version https://git-lfs")
+            else ("the download or copy may be incomplete: compare its size with the original's")
         )
         raise BadModel("the file is no ONNX model, or it is cut short", at=str(file), hint=hint) from error
     if not proto.ir_version or not proto.HasField("graph"):  # other protobuf formats parse as a message of unknown fields
@@ -93,11 +96,10 @@ def map_external(tensor: onnx.TensorProto, folder: Path | None, at: str) -> np.n
         )  # fmt: skip
     file = folder / info.location
     if Path(info.location).is_absolute() or not file.resolve().is_relative_to(folder.resolve()):
-        raise BadModel(f"weight {tensor.name!r} lies outside the model's folder", at=f"{at}: {info.location}", hint="put both in one folder")
+        where = f"{at}: {info.location}"
+        raise BadModel(f"weight {tensor.name!r} lies outside the model's folder", at=where, hint="put both in one folder")
     if not file.is_file():
-        raise BadModel(
-            f"the file of weights {info.location!r} is missing", at=at, hint=f"put it beside the model, as {file}"
-        )
+        raise BadModel(f"the file of weights {info.location!r} is missing", at=at, hint=f"put it beside the model, as {file}")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     offset, count = int(info.offset or 0), int(np.prod(tensor.dims, dtype=np.int64))
     packed = {onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.FLOAT4E2M1}

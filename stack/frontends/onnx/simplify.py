@@ -79,8 +79,7 @@ class Walk:
         proto.input[:] = [self.resolve(name) for name in proto.input]
         while proto.input and not proto.input[-1]:
             del proto.input[-1]
-        while len(proto.output) > 1 and proto.output[-1] not in self.used:
-            del proto.output[-1]
+        self.drop_outputs(proto)
         node = Node(proto, node.opset)
         for name in proto.input:
             if name and name not in self.graph.types and name not in self.graph.values:
@@ -91,6 +90,14 @@ class Walk:
                 self.keep(node)
             else:
                 self.visit_all(replacement)
+
+    def drop_outputs(self, proto: onnx.NodeProto) -> None:
+        """Leave out the last outputs that nobody reads; of BatchNormalization's, all or none, as its definition demands."""
+        count = len(proto.output)
+        while count > 1 and proto.output[count - 1] not in self.used:
+            count -= 1
+        if count == 1 or proto.op_type != "BatchNormalization":
+            del proto.output[count:]
 
     def visit_all(self, nodes: list[Node]) -> None:
         self.used.update(name for node in nodes for name in node.proto.input)
@@ -165,9 +172,8 @@ class Walk:
         if outputs is None:
             return False
         for name, array in zip([name for name in proto.output if name], outputs, strict=True):
-            kind = types.get(name)
-            dtype = helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type) if kind and kind.tensor_type.elem_type else array.dtype
-            graph.values[name] = array.astype(dtype, copy=False)
+            elem_type = types[name].tensor_type.elem_type if name in types else 0
+            graph.values[name] = array.astype(helper.tensor_dtype_to_np_dtype(elem_type), copy=False) if elem_type else array
         return True
 
     def replace(self, node: Node) -> list[Node] | None:
@@ -206,7 +212,7 @@ class Walk:
         opsets = [helper.make_opsetid("", node.opset)]
         try:
             return shape_inference.infer_node_outputs(schema, node.proto, self.known_types(node), data, opset_imports=opsets)
-        except shape_inference.InferenceError as error:
+        except (shape_inference.InferenceError, onnx.checker.ValidationError) as error:
             reason = str(error).split(") ", 1)[-1].strip().split("\n")[0]
             shapes = ", ".join(str(list(self.graph.shape(name) or "?")) for name in node.proto.input if name)
             raise BadModel(

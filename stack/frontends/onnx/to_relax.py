@@ -9,7 +9,7 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend as tvm_onnx
 
-from stack.frontends.onnx.check_support import unsupported
+from stack.frontends.onnx.check_support import DATA_DEPENDENT, unsupported
 from stack.frontends.onnx.graph import Graph, Node
 from stack.frontends.onnx.importer import converter
 from stack.frontends.onnx.plain_operators import CONVERTERS
@@ -18,6 +18,7 @@ from stack.frontends.onnx.plain_operators import CONVERTERS
 def to_relax(graph: Graph, at: str) -> tvm.IRModule:
     """One function `main`. Raises UnsupportedOp naming every node that the importer refuses or makes something else of."""
     failed: list[tuple[Node, str]] = []
+    lost: set[str] = set()  # tensors whose shape is unknown because of a failure: what follows from them is not to blame
     builder = relax.BlockBuilder()
     tensors: dict[str, relax.Expr] = {}
     for index, (name, kind) in enumerate(graph.inputs.items()):
@@ -27,12 +28,17 @@ def to_relax(graph: Graph, at: str) -> tvm.IRModule:
     with builder.function("main", inputs):
         with builder.dataflow():
             for node in graph.nodes:
-                try:
-                    results = convert(builder, node, tensors)
-                    expect_types(graph, node, results)
-                except Exception as error:  # the importer raises many types
-                    failed.append((node, one_line(error)))
-                    results = [stand_in(graph, name) for name in node.proto.output]
+                names = [name for name in node.proto.output if name]
+                open_shape = any(graph.shape(name) is None for name in names)
+                results = [stand_in(graph, name) for name in node.proto.output]
+                if lost.intersection(node.proto.input):
+                    lost.update(names)
+                else:
+                    try:
+                        results = checked(graph, node, convert(builder, node, tensors))
+                    except Exception as error:  # the importer raises many types
+                        failed.append((node, DATA_DEPENDENT if open_shape else one_line(error)))
+                        lost.update(names if open_shape else ())
                 tensors |= dict(zip(node.proto.output, results, strict=False))
             outputs = [tensors[name] for name in graph.outputs]
             result = builder.emit_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
@@ -76,13 +82,14 @@ def dtype_of(kind: onnx.TypeProto) -> str:
     return str(onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type))
 
 
-def expect_types(graph: Graph, node: Node, results: list[relax.Expr]) -> None:
+def checked(graph: Graph, node: Node, results: list[relax.Expr]) -> list[relax.Expr]:
     names = list(node.proto.output)
     if any(names[len(results) :]):
         raise TypeError(f"only {len(results)} of its {len(names)} results can be computed")
     for name, result in zip(names, results, strict=False):
         if name:
             expect_type(graph, name, result)
+    return results
 
 
 def expect_type(graph: Graph, name: str, value: relax.Expr) -> None:

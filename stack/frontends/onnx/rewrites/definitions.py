@@ -8,7 +8,7 @@ from stack.frontends.onnx.rewrites.body import Body, Rewrite, with_attributes
 
 
 def batch_normalization(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
-    """Left in training mode by the exporter: inference uses the stored statistics. New statistics that somebody reads stay, to be refused."""
+    """Left in training mode by the exporter: inference uses the stored statistics. If new ones are read, it stays."""
     if not node.attribute("training_mode", 0) or len(node.proto.output) > 1:
         return None
     return [with_attributes(node, ("training_mode",))]
@@ -80,9 +80,10 @@ def eye_like(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     shape = graph.shape(node.proto.input[0])
     if shape is None:
         return None
-    body = Body(prefix)
-    kind = helper.np_dtype_to_tensor_dtype(graph.dtype(node.proto.input[0]) or np.dtype(np.float32))
-    body("Cast", body.constant(np.eye(*shape, k=node.attribute("k", 0)), np.float32), output=node.proto.output[0], to=node.attribute("dtype", kind))
+    body, (rows, columns) = Body(prefix), shape
+    same = helper.np_dtype_to_tensor_dtype(graph.dtype(node.proto.input[0]) or np.dtype(np.float32))
+    ones = body.constant(np.eye(rows, columns, node.attribute("k", 0)), np.float32)
+    body("Cast", ones, output=node.proto.output[0], to=node.attribute("dtype", same))
     return body.nodes
 
 
@@ -132,11 +133,11 @@ def one_hot(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
 def power(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     """TVM's takes two floats of one type: mixed types meet in the floating one, integers in float64; the base's type is the result's."""
     base, exponent = node.proto.input
-    kinds = graph.dtype(base), graph.dtype(exponent)
-    if None in kinds or (kinds[0] == kinds[1] and kinds[0].kind not in "iu"):
+    kind, other = graph.dtype(base), graph.dtype(exponent)
+    if kind is None or other is None or (kind == other and kind.kind not in "iu"):
         return None
-    body, whole = Body(prefix), [kind.kind in "iu" for kind in kinds if kind is not None]
-    if not whole[0]:
+    body = Body(prefix)
+    if kind.kind not in "iu":
         body("Pow", base, body("CastLike", exponent, base), output=node.proto.output[0])
         return body.nodes
     wide = [body("Cast", name, to=TensorProto.DOUBLE) for name in (base, exponent)]

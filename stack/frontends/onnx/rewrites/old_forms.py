@@ -1,16 +1,15 @@
 """Forms of operators from before their attributes became inputs -> today's, which TVM's converters read.
 
-    Slice(x, axes=[1], starts=[0], ends=[4])  (opset 9)   ->   Slice(x, [0], [4], [1])
+Slice(x, axes=[1], starts=[0], ends=[4])  (opset 9)   ->   Slice(x, [0], [4], [1])
 """
 
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import helper
 
 from stack.frontends.onnx.graph import Graph, Node
-from stack.frontends.onnx.rewrites.body import OPSET, Body
+from stack.frontends.onnx.rewrites.body import Body
 
 # operator: the opset of today's form, and its inputs after the first: the attribute each was, its dtype (None: that of the data)
 AXES = (("axes", np.int64),)
@@ -25,10 +24,8 @@ OLD_FORMS: dict[str, tuple[int, tuple[tuple[str, Any], ...]]] = {
     "Unsqueeze": (13, AXES),
     "Upsample": (9, (("scales", np.float32),)),
     "ReduceSum": (13, AXES),
-    **dict.fromkeys(
-        ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"),
-        (18, AXES),
-    ),
+    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"), (18, AXES)),
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"), (18, AXES)),
 }
 
 

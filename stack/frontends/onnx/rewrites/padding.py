@@ -1,6 +1,6 @@
 """Every padding of convolutions and pools as explicit numbers: auto_pad and output_shape -> pads.
 
-    Conv(auto_pad=SAME_UPPER)   ->   Conv(pads=[0, 0, 1, 1])      where x is [1, 3, 224, 224], the kernel 3x3, the stride 2
+Conv(auto_pad=SAME_UPPER)   ->   Conv(pads=[0, 0, 1, 1])      where x is [1, 3, 224, 224], the kernel 3x3, the stride 2
 """
 
 from stack.frontends.onnx.graph import Graph, Node

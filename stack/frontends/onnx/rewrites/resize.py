@@ -50,7 +50,10 @@ def resize(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
         value = body("Cast", value, to=1)
     for axis in axes:
         at = coordinates(axis, node.attribute("coordinate_transformation_mode", "half_pixel"))
-        value = gather_nearest(body, value, axis, at, node) if mode == "nearest" else gather_weighted(body, value, axis, at, node, real, len(shape))
+        if mode == "nearest":
+            value = gather_nearest(body, value, axis, at, node)
+        else:
+            value = gather_weighted(body, value, axis, at, node, real, len(shape))
         if node.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
             outside.append((axis, (at < 0) | (at > axis.size - 1)))
     if mode != "nearest" and dtype != real:

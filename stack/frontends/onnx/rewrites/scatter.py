@@ -1,6 +1,6 @@
 """Writes to places that are known when compiling, as a choice for each element of the result.
 
-    ScatterND(x, [[1], [0]], u)   ->   Where(written, Gather(u, source), x)
+ScatterND(x, [[1], [0]], u)   ->   Where(written, Gather(u, source), x)
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from stack.frontends.onnx.rewrites.body import Body, Rewrite
 
 
 def scatter_nd(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
-    data, indices, updates = node.proto.input
+    data, indices, _ = node.proto.input
     shape = graph.shape(data)
     if shape is None or indices not in graph.values or node.attribute("reduction", "none") != "none":
         return None
@@ -21,7 +21,7 @@ def scatter_nd(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
 
 
 def scatter_elements(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
-    data, indices, updates = node.proto.input
+    data, indices, _ = node.proto.input
     shape = graph.shape(data)
     if shape is None or indices not in graph.values or node.attribute("reduction", "none") != "none":
         return None

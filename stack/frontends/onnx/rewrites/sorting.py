@@ -30,11 +30,10 @@ def top_k(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     rank = body("ReduceSum", body("Cast", before, to=TensorProto.INT32), last, keepdims=0)
     places = body.constant(np.arange(k)[:, None], np.int32)
     chosen = body("Equal", body("Unsqueeze", rank, body.constant([-2], np.int64)), places)
-    results = (
-        body("ReduceSum", body("Where", chosen, other, body.constant(0, dtype)), last, keepdims=0),
-        body("Cast", body("ReduceSum", body("Where", chosen, body.constant(positions, np.int32), body.constant(0, np.int32)), last, keepdims=0), to=7),
-    )
-    for result, output in zip(results, node.proto.output, strict=False):
+    values = body("ReduceSum", body("Where", chosen, other, body.constant(0, dtype)), last, keepdims=0)
+    numbers = body("Where", chosen, body.constant(positions, np.int32), body.constant(0, np.int32))
+    indices = body("Cast", body("ReduceSum", numbers, last, keepdims=0), to=TensorProto.INT64)
+    for result, output in zip((values, indices), node.proto.output, strict=False):
         if output:
             body("Transpose", result, output=output, perm=back)
     return body.nodes
