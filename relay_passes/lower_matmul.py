@@ -4,8 +4,10 @@
                                                      y[m, p, c] = sum over k of x[m, k] * V[p, k, c];   out[m, n] = y[m, n // 48, n % 48]
 
 A panel is as many columns as a register tile is wide, and holds row after row of them, so a kernel reads weights in one forward stream.
-Rows of x are padded likewise where no good tile divides their number, by reading the last row again. Products of two activations are left
-to TVM's legalisation.
+Rows of x are padded likewise where no good tile divides their number, by reading the last row again.
+
+Products of two activations are left to TVM's legalisation where whole vectors and good tiles divide them; where not, as with the 197
+tokens of a vision transformer, the right operand is packed into panels when the model runs.
 """
 
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from tvm.relax.transform.legalize_ops.linear_algebra import _matmul as plain_mat
 from schedules.machine import Machine
 
 BLOCK, HINT = "packed_matmul", "packed_matmul"
+BATCH_BLOCK, PACK = "packed_batch_matmul", "pack_columns"
 OUT_EWISE_FUSABLE = 4  # TVM's operator pattern: whatever is elementwise may be fused behind it
 
 
@@ -92,11 +95,49 @@ def packed_matmul(x: te.Tensor, w: te.Tensor, columns: int, tile_rows: int) -> t
     return te.compute((*lead, columns), unpack, name="unpack")
 
 
+def packed_batch_matmul(x: te.Tensor, y: te.Tensor, width: int, tile_rows: int) -> te.Tensor:
+    """x [batch..., M, K] times y [batch..., K, N], the columns of y packed into panels of `width` first."""
+    *batch, rows, depth = (int(extent) for extent in x.shape)
+    columns = int(y.shape[-1])
+    count, padded = -(-columns // width), -(-rows // tile_rows) * tile_rows
+
+    def pack_columns(*index: tvm.tirx.Expr) -> tvm.tirx.Expr:
+        *at, p, k, c = index
+        return te.if_then_else(p * width + c < columns, y[(*at, k, p * width + c)], tvm.tirx.const(0, y.dtype))
+
+    panels = te.compute((*batch, count, depth, width), pack_columns, name=PACK)
+    k = te.reduce_axis((0, depth), "k")
+
+    def product(*index: tvm.tirx.Expr) -> tvm.tirx.Expr:
+        *at, m, p, c = index
+        row = tvm.te.min(m, rows - 1) if padded > rows else m
+        return te.sum(x[(*at, row, k)] * panels[(*at, p, k, c)], axis=k)
+
+    result = te.compute((*batch, padded, count, width), product, name=BATCH_BLOCK)
+    return te.compute((*batch, rows, columns), lambda *index: result[(*index[:-1], index[-1] // width, index[-1] % width)], name="unpack")
+
+
+def divides_badly(call: relax.Call, machine: Machine) -> bool:
+    """Whether both factors are float32 activations of the same batch, and no vector divides the columns or no good tile the rows."""
+    shapes = [[int(extent) for extent in argument.ty.shape] for argument in call.args]
+    if any(str(argument.ty.dtype.dtype) != "float32" for argument in call.args):
+        return False
+    if min(len(shape) for shape in shapes) < 3 or shapes[0][:-2] != shapes[1][:-2]:
+        return False
+    rows, columns = shapes[0][-2], shapes[1][-1]
+    best = max(tile for tile in range(1, min(rows, 14) + 1) if rows % tile == 0)
+    return columns >= machine.lanes() // 2 and (columns % machine.lanes() != 0 or (rows > 4 and best < 4))
+
+
 def lower_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call], relax.Expr]:
     """A legalisation of `relax.matmul` for this machine."""
 
     def lower(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         x, weights = call.args
+        if divides_badly(call, machine):
+            plan = panels(int(x.ty.shape[-2]), int(weights.ty.shape[-1]), machine)
+            width = plan.vectors * machine.lanes()
+            return builder.call_te(packed_batch_matmul, x, weights, width, plan.tile_rows, primfunc_name_hint="batch_matmul")
         matrix = isinstance(weights, GenericConst) and len(weights.ty.shape) == 2 and len(x.ty.shape) >= 2
         if not matrix or str(x.ty.dtype.dtype) != "float32" or isinstance(x, GenericConst):
             return plain_matmul(builder, call)

@@ -7,6 +7,7 @@ from schedules.cpu.depthwise import depthwise
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
 from schedules.cpu.matmul import packed_matmul
+from schedules.cpu.packed_batch import packed_batch
 from schedules.cpu.reduction import reduction
 
-RULES = [conv2d, conv2d_plane, depthwise, packed_matmul, batch_matmul, elementwise, reduction, fallback]
+RULES = [conv2d, conv2d_plane, depthwise, packed_matmul, packed_batch, batch_matmul, elementwise, reduction, fallback]

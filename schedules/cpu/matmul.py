@@ -11,7 +11,7 @@ otherwise row tiles are. A single row is bound by memory: each core streams its 
 
 from tvm import tirx
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from schedules.cpu.access import blocks_of, calls, is_reduction, trivial
 from schedules.cpu.loops import divisors, extent, in_registers
@@ -66,24 +66,46 @@ def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
     sch.set_scope(block, 0, "local")
     *lead, n = sch.get_loops(last)
     m = sch.fuse(*lead) if len(lead) > 1 else lead[0]
-    panel, vector, lane = sch.split(n, [None, width // lanes, lanes])
+    steps = max(rows, 8) * count * width * depth  # a weight that few rows use costs its load
+    k = hold_tile(sch, block, last, [], m, n, width // lanes, steps >= PARALLEL_STEPS and machine.cores > 1, point)
+    if point["unroll"] != 1 and depth % int(point["unroll"]) == 0:
+        _, step = sch.split(k, [None, point["unroll"]])
+        sch.unroll(step)
+    return sch
+
+
+def hold_tile(
+    sch: Schedule,
+    block: SBlockRV,
+    last: SBlockRV,
+    batch: list[LoopRV],
+    m: LoopRV,
+    n: LoopRV,
+    vectors: int,
+    parallel: bool,
+    point: Point,
+) -> LoopRV:
+    """Keep `tile_rows` x one panel of the sums in registers and compute `last`, over `batch`, m and n, on them. Returns the depth loop."""
+    lanes = extent_of_width(sch, block) // vectors
+    panel, vector, lane = sch.split(n, [None, vectors, lanes])
     row, row_in = sch.split(m, [None, point["tile_rows"]])
     outer = [panel, row] if point["panels_outside"] else [row, panel]
-    sch.reorder(*outer, row_in, vector, lane)
-    tile = sch.fuse(*outer)
+    sch.reorder(*batch, *outer, row_in, vector, lane)
+    tile = sch.fuse(*batch, *outer)
     sch.compute_at(block, tile, preserve_unit_loops=True)
-    steps = max(rows, 8) * count * width * depth  # a weight that few rows use costs its load
-    if steps >= PARALLEL_STEPS and machine.cores > 1:
+    if parallel:
         sch.parallel(tile)
     # a long tail works through memory: unrolled over the whole tile, its temporaries would spill anyway
     in_registers(sch, [vector, lane] if calls(sch, last, MATH) else [row_in, vector, lane])
-    _, acc_row, acc_panel, acc_column, k = sch.get_loops(block)
+    *_, acc_row, acc_panel, acc_column, k = sch.get_loops(block)
     sch.reorder(acc_panel, k, acc_row, acc_column)
     acc_vector, acc_lane = sch.split(acc_column, [None, lanes])
     in_registers(sch, [acc_row, acc_vector, acc_lane])
     init = sch.decompose_reduction(block, k)
     in_registers(sch, sch.get_loops(init)[-3:])
-    if point["unroll"] != 1 and depth % int(point["unroll"]) == 0:
-        _, step = sch.split(k, [None, point["unroll"]])
-        sch.unroll(step)
-    return sch
+    return k
+
+
+def extent_of_width(sch: Schedule, block: SBlockRV) -> int:
+    """Columns of one panel."""
+    return int(sch.get(block).iter_vars[-2].dom.extent)

@@ -46,5 +46,9 @@ def test_several_leading_axes_are_laid_in_one() -> None:
     assert tuple(int(extent) for extent in module["main"].ret_ty.fields[0].shape) == (2, 3, 5)
 
 
-def test_two_activations_are_left_to_tvm() -> None:
-    assert programs(legalised((2, 4, 8), (2, 8, 5))) == ["matmul"]
+def test_two_activations_that_vectors_divide_are_left_to_tvm() -> None:
+    assert programs(legalised((2, 4, 8), (2, 8, 16))) == ["matmul"]
+
+
+def test_two_activations_that_no_vector_divides_are_packed() -> None:
+    assert programs(legalised((2, 4, 8), (2, 8, 9))) == ["batch_matmul"]
