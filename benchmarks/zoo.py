@@ -160,6 +160,7 @@ def packaged(package: str, path: str) -> Path | None:
 def light(name: str) -> onnx.ModelProto:
     folder = Path(onnx.__file__).parent / "backend/test/data/light"
     model = onnx.load(folder / f"light_{name}.onnx")
+    model.ir_version = 8  # before 4, weights had to be inputs too
     random_weights(model, np.random.default_rng(LIGHT.index(name)))
     return model
 
