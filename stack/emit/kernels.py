@@ -14,6 +14,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
+from stack.emit.nested_math import nested_math
 from stack.emit.stack_buffers import stack_buffers
 from stack.emit.vector_math import expand_vector_math, name_vector_math
 from stack.emit.vector_tails import vector_tails
@@ -59,6 +60,7 @@ def lowering() -> tvm.transform.Sequential:
             s.RewriteUnsafeSelect(),
             t.CommonSubexprElim(),
             name_vector_math,
+            nested_math,
             t.prim_func_pass(plain_pointers, opt_level=0, name="plain_pointers"),
             stack_buffers,
             t.LowerTVMBuiltin(),

@@ -162,8 +162,13 @@ def name_call(call: tvm.ir.Call) -> tirx.Expr:
     return tirx.call_pure_extern(str(call.ty), PREFIX + name, call.args[0])
 
 
+def is_math(call: tvm.ir.Call) -> bool:
+    """Whether `call` is one of those that `name_call` made."""
+    return bool(getattr(call.op, "name", "") == "tirx.call_pure_extern" and call.args[0].value.startswith(PREFIX))
+
+
 def expand_call(call: tvm.ir.Call) -> tirx.Expr:
-    if getattr(call.op, "name", "") != "tirx.call_pure_extern" or not call.args[0].value.startswith(PREFIX):
+    if not is_math(call):
         return call
     body = Body(call)
     return body.done(FUNCTIONS[call.args[0].value.removeprefix(PREFIX)](body, body.let(call.args[1])))

@@ -186,7 +186,7 @@ def test_results_are_right_at_full_speed(tmp_path):
     ],
 )
 def test_a_thread_may_be_put_aside_anywhere(behind, tmp_path):
-    """Here the system takes the processor away at the one place where that would matter most; a worker that misses the end waits for ever."""
+    """The system takes the processor away at the place where that would matter most; a worker that misses the end waits for ever."""
     text = (RUNTIME / "pool.c").read_text()
     assert text.count(behind) == 1, "the pool changed: choose the place anew"
     slow = tmp_path / "slow.c"
