@@ -11,6 +11,7 @@ from relay_passes.flatten_reductions import flatten_reductions
 from relay_passes.fold_batch_norm import fold_batch_norm
 from relay_passes.fold_constants import fold_constants
 from relay_passes.fold_pad import fold_pad
+from relay_passes.fold_remaining import fold_remaining
 from relay_passes.fold_transposes import fold_transposes
 from relay_passes.lift_programs import lift_programs
 from relay_passes.lower_conv2d import lower_conv2d
@@ -61,7 +62,7 @@ def simplify() -> list[Pass]:
         fold_constants,  # weights that the passes above wrapped in reshapes and transposes
         share_subexpressions,  # last: what differed in form above is the same by now
         t.DecomposeOpsForInference(),  # what is left: normalisations with computed statistics, dropout
-        t.FoldConstant(),  # the few operators on constants that our table lacks
+        fold_remaining,  # the few operators on constants that our table lacks
         t.CanonicalizeBindings(),  # no copies `y = x` for fusion to stop at
     ]
 
@@ -71,7 +72,7 @@ def to_programs(lowerings: Mapping[str, Lowering] | None = None) -> list[Pass]:
     return [
         t.LegalizeOps(dict(lowerings or {}), enable_warning=False),
         t.AnnotateTIROpPattern(),
-        t.FoldConstant(),
+        fold_remaining,  # what legalisation made of constants
         t.FuseOps(),
         t.FuseTIR(),
         t.DeadCodeElimination(),

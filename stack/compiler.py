@@ -44,7 +44,8 @@ def compile(
     family = family_of(machine)
     report("import", 0, 1)
     network = load(model, shapes or {})  # file -> Relax
-    module = network.module
+    module, signature = network.module, network.signature()
+    del network  # it would keep the weights as they were before the passes
     passes = family.graph_passes(machine.machine)
     with tvm.transform.PassContext(instruments=instruments()):
         for done, graph_pass in enumerate(passes):  # Relax -> Relax that calls TensorIR
@@ -54,7 +55,7 @@ def compile(
     show_programs(module)
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
     try:
-        emit(network, module, machine, family, folder, lambda done, total: report("build", done, total))
+        emit(signature, module, machine, family, folder, lambda done, total: report("build", done, total))
         library = Library(folder, parse(folder), threads)
     except BaseException:
         shutil.rmtree(folder)

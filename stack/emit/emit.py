@@ -13,16 +13,16 @@ from tvm import tirx
 from stack import manifest as manifests
 from stack.emit import cuda, kernels, native
 from stack.emit.program import Step, read_program
-from stack.frontends.model import Model
+from stack.frontends.model import Signature
 from targets.target import Family, Target
 
 
 def emit(
-    network: Model, module: tvm.IRModule, target: Target, family: Family, folder: Path, on_progress: Callable[[int, int], None]
+    signature: Signature, module: tvm.IRModule, target: Target, family: Family, folder: Path, on_progress: Callable[[int, int], None]
 ) -> None:
     """Emit the scheduled `module` into `folder`."""
-    name = native.c_name(network.name)
-    program = read_program(module, network.input_names, network.output_names)
+    name = native.c_name(signature.name)
+    program = read_program(module, signature.input_names, signature.output_names)
     programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
     used = sorted({step.kernel for step in program.steps if step.kernel})
     with tempfile.TemporaryDirectory(prefix="stack-build-") as work:
@@ -32,7 +32,7 @@ def emit(
             objects = kernels.build_objects([programs[kernel] for kernel in used], target, Path(work), on_progress)
             (folder / f"{name}.h").write_text(native.header(name, program, target.name))
             native.link(name, native.source(name, program), objects, folder, Path(work))
-    (folder / "weights.bin").write_bytes(program.weight_file())
+    program.write_weights(folder / "weights.bin")
     manifest = {
         "format": manifests.FORMAT,
         "name": name,

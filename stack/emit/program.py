@@ -4,7 +4,9 @@ in:  main after `plan_memory`: kernel calls over arguments, constants, views (re
 out: Program: inputs, outputs, weights with offsets, arena size, and one Step per kernel call
 """
 
+import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import tvm
@@ -48,12 +50,38 @@ class Program:
         self.weight_bytes = offset + array.nbytes
         return offset
 
-    def weight_file(self) -> bytes:
-        blob = bytearray()
-        for array in self.weights:
-            blob += b"\0" * (-len(blob) % ALIGN)
-            blob += array.tobytes()
-        return bytes(blob)
+    def write_weights(self, file: Path) -> None:
+        """The constants at their offsets, each straight from where it lies: networks hold hundreds of megabytes."""
+        with file.open("wb") as stream:
+            for array in self.weights:
+                stream.write(b"\0" * (-stream.tell() % ALIGN))
+                stream.write(raw(array))
+
+
+class Constants:
+    """Find the constants that were seen before, by value; nothing is copied to compare them."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, tuple[int, ...], int], list[tuple[np.ndarray, Place]]] = {}
+
+    def place(self, array: np.ndarray, program: Program) -> Place:
+        """Where `array` lies in the weights of `program`, which it is added to unless its equal is there."""
+        alike = self.seen.setdefault((str(array.dtype), array.shape, zlib.crc32(raw(array).data)), [])
+        for other, place in alike:
+            if np.array_equal(raw(array), raw(other)):  # of the bytes: no NaN equals itself, and -0 equals 0
+                return place
+        alike.append((array, Place("weights", program.add_weight(array))))
+        return alike[-1][1]
+
+
+def raw(array: np.ndarray) -> np.ndarray:
+    """The bytes of a dense array, not copied."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def view(value: tvm.runtime.Tensor) -> np.ndarray:
+    """The values of a constant, copied only where numpy by itself has no such type."""
+    return value.numpy() if value.dtype == "bfloat16" else np.from_dlpack(value)
 
 
 def tensor(name: str, expr: relax.Expr) -> Tensor:
@@ -73,7 +101,7 @@ def read_program(module: tvm.IRModule, input_names: list[str], output_names: lis
     )
     views = {b.var: b.value.args[0] for b in bindings if is_op(b.value, RESHAPE)}
     places: dict[relax.Var, Place] = {var: Place("in", index) for index, var in enumerate(main.params)}
-    constants: dict[tuple[str, tuple[int, ...], bytes], Place] = {}
+    constants = Constants()
 
     def root(value: relax.Expr) -> relax.Expr:
         while value in views:
@@ -84,11 +112,7 @@ def read_program(module: tvm.IRModule, input_names: list[str], output_names: lis
         value = root(value)
         if not isinstance(value, GenericConst):
             return places[value]
-        array = np.ascontiguousarray(value.value.numpy())
-        key = (str(array.dtype), array.shape, array.tobytes())
-        if key not in constants:
-            constants[key] = Place("weights", program.add_weight(array))
-        return constants[key]
+        return constants.place(view(value.value), program)
 
     copies = []  # outputs that are an input, a constant, or another output
     for index, value in enumerate(returned):

@@ -6,10 +6,20 @@ import tvm
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network in Relax: one function `main`, weights as constants, every shape known. Names are those of the model's file, in order."""
+class Signature:
+    """What a network is called and what it takes and returns, in order, by the names of the model's file."""
 
     name: str
-    module: tvm.IRModule
     input_names: list[str]
     output_names: list[str]
+
+
+@dataclass(frozen=True)
+class Model(Signature):
+    """A network in Relax: one function `main`, weights as constants, every shape known."""
+
+    module: tvm.IRModule
+
+    def signature(self) -> Signature:
+        """Without the module, whose weights would stay in memory."""
+        return Signature(self.name, self.input_names, self.output_names)
