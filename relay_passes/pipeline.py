@@ -21,6 +21,7 @@ from relay_passes.name_programs import name_programs
 from relay_passes.plan_memory import plan_memory
 from relay_passes.share_subexpressions import share_subexpressions
 from relay_passes.sink_reshapes import sink_reshapes
+from relay_passes.split_conv2d_transpose import split_conv2d_transpose
 from schedules.machine import Machine
 
 t = relax.transform
@@ -59,6 +60,7 @@ def simplify() -> list[Pass]:
         fold_transposes,  # before reshapes: transposes cancel across unit axes, reshapes only step aside
         sink_reshapes,
         fold_batch_norm,  # a scale behind a reshape has now met its layer
+        split_conv2d_transpose,  # after it: a scale per channel is easier to fold into one transposed convolution
         fold_constants,  # weights that the passes above wrapped in reshapes and transposes
         share_subexpressions,  # last: what differed in form above is the same by now
         t.DecomposeOpsForInference(),  # what is left: normalisations with computed statistics, dropout
