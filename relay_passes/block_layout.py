@@ -20,6 +20,8 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.ir.transform import Pass
 
+from relay_passes.rewrite import blank, constant
+
 ELEMENTWISE = {
     "relax.nn.relu", "relax.nn.leakyrelu", "relax.clip", "relax.sigmoid", "relax.tanh", "relax.nn.silu", "relax.nn.gelu", "relax.negative",
     "relax.abs", "relax.erf", "relax.square", "relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "relax.minimum",
@@ -73,10 +75,13 @@ def block_channels(array: np.ndarray, room: int, lanes: int) -> np.ndarray:
 def block_weight(array: np.ndarray, filters: int, channels: int, block_in: int, block_out: int) -> np.ndarray:
     """OIHW -> [filters / block_out, channels / block_in, H, W, block_in, block_out], zeros where the weight has nothing."""
     height, width = array.shape[2:]
-    padded = np.zeros((filters, channels, height, width), array.dtype)
-    padded[: array.shape[0], : array.shape[1]] = array
+    padding = [(0, filters - array.shape[0]), (0, channels - array.shape[1]), (0, 0), (0, 0)]
+    padded = np.pad(array, padding) if any(after for _, after in padding) else array
     split = padded.reshape(filters // block_out, block_out, channels // block_in, block_in, height, width)
-    return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 3, 1))
+    blocks = split.transpose(0, 2, 4, 5, 3, 1)
+    result = blank(blocks.shape, array.dtype)
+    result[:] = blocks
+    return result
 
 
 class Blocker:
@@ -200,10 +205,12 @@ class Blocker:
         data, weight, attrs = call.args[0], call.args[1], call.attrs
         if attrs.data_layout != "NCHW" or attrs.kernel_layout != "OIHW" or not isinstance(weight, GenericConst):
             return None
-        array = weight.value.numpy()
+        if weight.value.dtype != "float32":
+            return None
+        array = np.from_dlpack(weight.value)
         shape = shape_of(data)
         filters, groups, lanes = array.shape[0], int(attrs.groups), self.lanes
-        if array.dtype != np.float32 or shape is None or not self.worth_blocks(filters):
+        if shape is None or not self.worth_blocks(filters):
             return None
         depthwise = groups == shape[1] == filters
         if groups > 1 and not depthwise:
@@ -225,7 +232,7 @@ class Blocker:
             array, kernel_layout = block_weight(array, room, source.room, lanes, lanes), f"OIHW{lanes}i{lanes}o"
         new = relax.op.nn.conv2d(
             self.in_plain(data) if source is None else source.expr,
-            relax.const(array),
+            constant(array),
             strides=attrs.strides,
             padding=attrs.padding,
             dilation=attrs.dilation,

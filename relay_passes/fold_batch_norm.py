@@ -10,7 +10,7 @@ The same for conv2d_transpose and matmul with constant weights. Products of cons
 import numpy as np
 from tvm import relax
 
-from relay_passes.rewrite import Graph, array, constant, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
+from relay_passes.rewrite import Graph, array, blank, constant, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
 
 LAYERS = ("relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul")
 
@@ -66,10 +66,11 @@ def scale_into_weight(call: relax.Call, graph: Graph) -> relax.Expr | None:
     scale, layer = wide(call.args[1]), graph.source(call.args[0])
     if scale is None or op_name(layer) not in LAYERS or not graph.once(call.args[0]) or shape(call) != shape(layer):
         return None
-    weight, aligned = wide(layer.args[1]), weight_scale(layer, scale)
-    if weight is None or aligned is None:
+    weight, aligned = array(layer.args[1]), weight_scale(layer, scale)
+    if weight is None or weight.dtype.kind != "f" or aligned is None:
         return None
-    return relax.Call(layer.op, [layer.args[0], rounded(weight * aligned, layer.args[1])], layer.attrs)
+    product = np.multiply(weight, aligned, out=blank(weight.shape, weight.dtype), dtype="float64", casting="same_kind")
+    return relax.Call(layer.op, [layer.args[0], constant(product)], layer.attrs)
 
 
 def affine_root(expr: relax.Expr, graph: Graph) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
-from relay_passes.rewrite import Graph, array, constant, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
+from relay_passes.rewrite import Graph, array, blank, constant, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
 
 MAX_GROWTH = 1 << 16  # bytes: a broadcast of more than this is cheaper to keep than to ship
 ROWS = 256  # of a matrix that is transposed at a time
@@ -43,7 +43,7 @@ def permute(call: relax.Call, values: Arrays) -> np.ndarray:
         return value.transpose(None if call.attrs.axes is None else [int(axis) for axis in call.attrs.axes])
     if shape(call) == value.shape and call.attrs.axes is not None and int(call.attrs.axes[0]) == 0:
         return value
-    result = np.empty(value.shape[::-1], value.dtype)
+    result = blank(value.shape[::-1], value.dtype)
     for row in range(0, value.shape[0], ROWS):  # strips stay in the cache: five times as fast on the weights of VGG's first dense layer
         result[:, row : row + ROWS] = value[row : row + ROWS].T
     return result

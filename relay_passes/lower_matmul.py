@@ -19,6 +19,7 @@ from tvm import relax, te
 from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.linear_algebra import _matmul as plain_matmul
 
+from relay_passes.rewrite import array, blank, constant, shape
 from schedules.machine import Machine
 
 BLOCK, HINT = "packed_matmul", "packed_matmul"
@@ -63,9 +64,12 @@ def pack(weights: np.ndarray, width: int) -> np.ndarray:
     """[K, N] -> [ceil(N / width), K, width], zeros behind the last column."""
     depth, columns = weights.shape
     count = -(-columns // width)
-    padded = np.zeros((depth, count * width), weights.dtype)
-    padded[:, :columns] = weights
-    return np.ascontiguousarray(padded.reshape(depth, count, width).transpose(1, 0, 2))
+    packed = blank((count, depth, width), weights.dtype)
+    packed[-1] = 0
+    for panel, first in enumerate(range(0, columns, width)):
+        part = weights[:, first : first + width]
+        packed[panel, :, : part.shape[1]] = part
+    return packed
 
 
 def packed_matmul(x: te.Tensor, w: te.Tensor, columns: int, tile_rows: int) -> te.Tensor:
@@ -122,7 +126,7 @@ def divides_badly(call: relax.Call, machine: Machine) -> bool:
     shapes = [[int(extent) for extent in argument.ty.shape] for argument in call.args]
     if any(str(argument.ty.dtype.dtype) != "float32" for argument in call.args):
         return False
-    if min(len(shape) for shape in shapes) < 3 or shapes[0][:-2] != shapes[1][:-2]:
+    if min(map(len, shapes)) < 3 or shapes[0][:-2] != shapes[1][:-2]:
         return False
     rows, columns = shapes[0][-2], shapes[1][-1]
     best = max(tile for tile in range(1, min(rows, 14) + 1) if rows % tile == 0)
@@ -141,20 +145,20 @@ def lower_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call],
         matrix = isinstance(weights, GenericConst) and len(weights.ty.shape) == 2 and len(x.ty.shape) >= 2
         if not matrix or str(x.ty.dtype.dtype) != "float32" or isinstance(x, GenericConst):
             return plain_matmul(builder, call)
-        array = weights.value.numpy()
+        depth, columns = shape(weights)
         rows = int(np.prod([int(extent) for extent in x.ty.shape][:-1], dtype=np.int64))
-        plan = panels(rows, array.shape[1], machine)
-        packed = relax.const(pack(array, plan.vectors * machine.lanes()))
+        plan = panels(rows, columns, machine)
+        packed = constant(pack(np.asarray(array(weights)), plan.vectors * machine.lanes()))
         lead = [int(extent) for extent in x.ty.shape][:-1]
         flat = sum(extent != 1 for extent in lead) > 1
         if flat:
-            x = builder.emit(relax.op.reshape(x, (rows, array.shape[0])))
+            x = builder.emit(relax.op.reshape(x, (rows, depth)))
         data = te.placeholder(tuple(int(extent) for extent in x.ty.shape), "float32", name="x")
         panel = te.placeholder(tuple(int(extent) for extent in packed.ty.shape), "float32", name="w")
-        out = packed_matmul(data, panel, array.shape[1], plan.tile_rows)
+        out = packed_matmul(data, panel, columns, plan.tile_rows)
         program = te.create_prim_func([data, panel, out], index_dtype_override="int64").without_attr("global_symbol")
         variable = builder.add_func(program.with_attr("op_pattern", OUT_EWISE_FUSABLE), HINT)  # one for all products of these shapes
         result = relax.call_tir(variable, [x, packed], relax.TensorType(tuple(int(extent) for extent in out.shape), "float32"))
-        return relax.op.reshape(builder.emit(result), (*lead, array.shape[1])) if flat else result
+        return relax.op.reshape(builder.emit(result), (*lead, columns)) if flat else result
 
     return lower

@@ -22,6 +22,8 @@ from tvm.ir.transform import Pass
 from tvm.relax.expr import _update_type  # the one way to give an expression its type where no BlockBuilder made it
 from tvm_ffi import structural_equal
 
+ALIGN = 64  # of TVM's tensors, in bytes; numpy's own large arrays never lie so
+SHARED = 1 << 16  # bytes from which copies are worth avoiding
 MAX_WALKS = 50  # a pass that needs more has two rules that undo each other
 
 Rule = Callable[[relax.Call, "Graph"], relax.Expr | None]
@@ -65,8 +67,15 @@ def array(expr: relax.Expr) -> np.ndarray | None:
 
 
 def constant(value: np.ndarray) -> relax.Expr:
-    """A constant of the array's dtype. `relax.const` would copy twice, which shows on hundreds of megabytes."""
-    return relax.const(tvm.runtime.tensor(np.ascontiguousarray(value).reshape(value.shape)))
+    """A constant of the array's dtype. A large array whose memory is that of a tensor, from `blank` or `array`, is not copied."""
+    dense = np.ascontiguousarray(value).reshape(value.shape)
+    shared = dense.nbytes >= SHARED and dense.ctypes.data % ALIGN == 0 and dense.flags.writeable
+    return relax.const(tvm.runtime.from_dlpack(dense) if shared else tvm.runtime.tensor(dense))
+
+
+def blank(shape: Sequence[int], dtype: str | np.dtype) -> np.ndarray:
+    """An array to fill for `constant`. New memory costs more than what is computed into it, where there are hundreds of megabytes."""
+    return np.from_dlpack(tvm.runtime.empty(tuple(shape), str(dtype)))
 
 
 def number(expr: relax.Expr) -> float | None:

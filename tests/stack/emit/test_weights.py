@@ -17,7 +17,9 @@ def test_equal_constants_lie_at_one_place(tmp_path: Path) -> None:
     program.write_weights(tmp_path / "weights.bin")
     blob = (tmp_path / "weights.bin").read_bytes()
     assert len(blob) == program.weight_bytes == 2 * ALIGN + 60
-    assert blob[:60] == one.tobytes() and blob[60:ALIGN] == bytes(ALIGN - 60) and blob[ALIGN : ALIGN + 60] == other.tobytes()
+    assert blob[:60] == one.tobytes()
+    assert blob[60:ALIGN] == bytes(ALIGN - 60)
+    assert blob[ALIGN : ALIGN + 60] == other.tobytes()
 
 
 def test_zeros_of_both_signs_differ() -> None:
