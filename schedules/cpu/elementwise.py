@@ -2,7 +2,8 @@
 
     t = x + b; y = max(t, 0)     ->     one nest: y = max(x + b, 0), vectors inside, cores outside
 
-Every intermediate is computed where it is used.
+Every intermediate is computed where it is used. `cores` shares the nest out, where there is enough work to pay for it; one iteration
+computes `vectors` of them.
 """
 
 from tvm import tirx
@@ -12,7 +13,7 @@ from tvm.s_tir.schedule import ScheduleError
 from schedules.cpu.access import blocks_of, is_reduction, trivial
 from schedules.cpu.nest import spread
 from schedules.machine import Machine
-from schedules.space import Space
+from schedules.space import Point, Space
 
 
 def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
@@ -20,17 +21,25 @@ def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     blocks = blocks_of(sch)
     if not blocks or any(is_reduction(sch, block) or not trivial(sch, block) for block in blocks):
         return None
+    default: Point = {"cores": True, "vectors": 1}
     try:
-        apply(sch, machine)
+        scheduled = apply(program, machine, default)
     except ScheduleError:  # an intermediate that cannot be inlined
         return None
-    return Space(rule="elementwise", default={}, apply=lambda _point: sch.copy())
+    return Space(
+        rule="elementwise",
+        knobs={"cores": (False, True), "vectors": (1, 2, 4)},
+        default=default,
+        apply=lambda point: scheduled.copy() if point == default else apply(program, machine, point),
+    )
 
 
-def apply(sch: Schedule, machine: Machine) -> None:
+def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
+    sch = Schedule(program)
     inline_chains(sch)
     for block in blocks_of(sch):
-        spread(sch, block, machine)
+        spread(sch, block, machine, cores=bool(point["cores"]), vectors=int(point["vectors"]))
+    return sch
 
 
 def inline_chains(sch: Schedule) -> None:

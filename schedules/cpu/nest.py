@@ -119,8 +119,11 @@ def fuse_loops(sch: Schedule, block: SBlockRV, skip: int) -> list[LoopRV]:
     return [sch.fuse(*(loops[p] for p in group)) if len(group) > 1 else loops[group[0]] for group in groups]
 
 
-def spread(sch: Schedule, block: SBlockRV, machine: Machine, skip: int = 0, cores: bool = True) -> None:
-    """Schedule a nest without reductions: its loops after the first `skip`, on all cores where `cores` and where the work is worth it."""
+def spread(sch: Schedule, block: SBlockRV, machine: Machine, skip: int = 0, cores: bool = True, vectors: int = 1) -> None:
+    """Schedule a nest without reductions: its loops after the first `skip`, on all cores where `cores` and where the work is worth it.
+
+    An iteration computes one vector, or `vectors` where that many divide the innermost loop.
+    """
     amount = work(sch, block)
     split_digits(sch, block, skip)
     loops = fuse_loops(sch, block, skip)
@@ -146,6 +149,9 @@ def spread(sch: Schedule, block: SBlockRV, machine: Machine, skip: int = 0, core
         regular = all(access.strides[-1] in (0, 1) for access in found)
         if length > lanes and regular:
             middle, inner = sch.split(inner, [None, lanes])
+            if vectors > 1 and length % (vectors * lanes) == 0:
+                middle, several = sch.split(middle, [None, vectors])
+                sch.unroll(several)
             rows = 1
             for loop in outer:
                 rows *= extent(sch, loop) or 1

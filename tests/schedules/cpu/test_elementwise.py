@@ -79,3 +79,18 @@ def test_two_threads_share_what_is_worth_it_and_only_that() -> None:
 def test_one_core_gets_no_parallel_loop() -> None:
     function = program(topi.exp, floats(300, 301))
     assert not extents(text(function, Machine(cores=1, vector_bytes=64)), "parallel")
+
+
+def test_every_point_computes_the_same() -> None:
+    x, b = floats(8, 1024), floats(1, 1024, seed=1)
+    function = program(lambda x, b: topi.nn.relu(topi.add(x, b)), x, b)
+    knobs = space(function).knobs
+    for cores in knobs["cores"]:
+        for vectors in knobs["vectors"]:
+            point = {"cores": cores, "vectors": vectors}
+            assert np.array_equal(result(function, x, b, point=point, threads=2), np.maximum(x + b, 0))
+            assert text_of(function, point).count("T.unroll(") == (vectors > 1)
+
+
+def text_of(function: object, point: dict[str, bool | int]) -> str:
+    return space(function).apply(point).mod["main"].script()
