@@ -15,6 +15,7 @@ from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
 from stack.emit.nested_math import nested_math
+from stack.emit.shield_division import shield_division, unshield_division
 from stack.emit.stack_buffers import stack_buffers
 from stack.emit.vector_math import expand_vector_math, name_vector_math
 from stack.emit.vector_tails import vector_tails
@@ -44,7 +45,9 @@ def lowering() -> tvm.transform.Sequential:
             s.LowerMatchBuffer(),
             s.StmtSimplify(),
             s.LowerOpaqueBlock(),
+            shield_division,
             t.FlattenBuffer(),
+            unshield_division,
             t.BF16ComputeLegalize(),
             t.NarrowDataType(32),
             s.LoopPartition(),
