@@ -16,6 +16,7 @@ import tvm
 from tvm import s_tir, tirx
 
 from stack.emit.program import Place
+from stack.emit.shield_division import shield_division, unshield_division
 from targets.target import Target
 
 ALIGN = 256  # what cuMemAlloc gives, so that an offset is as good as an allocation of its own
@@ -64,7 +65,9 @@ def lowering() -> tvm.transform.Sequential:
             s.InjectSoftwarePipeline(),
             s.TransformMmaBufferLayout(),
             s.LowerOpaqueBlock(),
+            shield_division,
             t.FlattenBuffer(),
+            unshield_division,
             t.BF16ComputeLegalize(),
             t.NarrowDataType(32),
             s.LoopPartition(),

@@ -82,6 +82,13 @@ def test_an_if_with_a_known_condition_becomes_its_branch(flag: bool, kept: str) 
     assert ops(graph) == ["Mul", kept, "Add"]
 
 
+def test_a_split_keeps_parts_that_nobody_reads() -> None:
+    proto = model([node("Split", ["x"], ["y", "unread"], axis=1, num_outputs=2)], [tensor("x", (2, 6))], ["y"])
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)
+    (y,) = stack.compile(proto, threads=1).run({"x": x}).values()
+    np.testing.assert_array_equal(y, x[:, :3])
+
+
 def test_dead_nodes_and_unused_weights_are_dropped() -> None:
     nodes = [node("Relu", ["x"], ["y"]), node("Add", ["x", "w"], ["unused"])]
     graph = simplified(model(nodes, [tensor("x", (2,))], ["y"], {"w": np.ones(2, np.float32)}))

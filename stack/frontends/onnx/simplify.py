@@ -92,8 +92,11 @@ class Walk:
                 self.visit_all(replacement)
 
     def drop_outputs(self, proto: onnx.NodeProto) -> None:
-        """Leave out the last outputs that nobody reads; of BatchNormalization's, all or none, as its definition demands."""
+        """Leave out the last outputs that nobody reads; of BatchNormalization's, all or none, as its definition demands; none of Split's,
+        whose number says where it cuts."""
         count = len(proto.output)
+        if proto.op_type == "Split":
+            return
         while count > 1 and proto.output[count - 1] not in self.used:
             count -= 1
         if count == 1 or proto.op_type != "BatchNormalization":
