@@ -7,6 +7,7 @@ from tvm.ir.transform import Pass
 
 from relay_passes.block_layout import block_layout
 from relay_passes.canonicalize_ops import canonicalize_ops
+from relay_passes.flatten_conv3d import flatten_conv3d
 from relay_passes.flatten_reductions import flatten_reductions
 from relay_passes.fold_batch_norm import fold_batch_norm
 from relay_passes.fold_constants import fold_constants
@@ -21,7 +22,7 @@ from relay_passes.name_programs import name_programs
 from relay_passes.plan_memory import plan_memory
 from relay_passes.share_subexpressions import share_subexpressions
 from relay_passes.sink_reshapes import sink_reshapes
-from relay_passes.split_conv2d_transpose import split_conv2d_transpose
+from relay_passes.split_conv_transpose import split_conv_transpose
 from schedules.machine import Machine
 
 t = relax.transform
@@ -57,10 +58,11 @@ def simplify() -> list[Pass]:
         fold_constants,  # exporters leave arithmetic on constants, which hides what an operand is
         canonicalize_ops,
         fold_pad,  # before transposes and reshapes move away from their convolution
+        flatten_conv3d,  # before transposes: those that it adds cancel between two layers
         fold_transposes,  # before reshapes: transposes cancel across unit axes, reshapes only step aside
         sink_reshapes,
         fold_batch_norm,  # a scale behind a reshape has now met its layer
-        split_conv2d_transpose,  # after it: a scale per channel is easier to fold into one transposed convolution
+        split_conv_transpose,  # after it: a scale per channel is easier to fold into one transposed convolution
         fold_constants,  # weights that the passes above wrapped in reshapes and transposes
         share_subexpressions,  # last: what differed in form above is the same by now
         t.DecomposeOpsForInference(),  # what is left: normalisations with computed statistics, dropout

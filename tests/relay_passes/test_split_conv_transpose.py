@@ -5,7 +5,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from relay_passes.split_conv2d_transpose import split_conv2d_transpose
+from relay_passes.split_conv_transpose import split_conv_transpose
 from tests.relay_passes.network import const, network, operators, random_inputs, run
 
 op, nn = relax.op, relax.op.nn
@@ -16,7 +16,7 @@ Body = Callable[[relax.Expr], relax.Expr]
 def check(body: Body, *shape: int) -> list[str]:
     """The operators after the pass, which must not change the numbers."""
     before = network(body, shape)
-    after = split_conv2d_transpose(before)
+    after = split_conv_transpose(before)
     inputs = random_inputs(before)
     for new, old in zip(run(after, inputs), run(before, inputs), strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-5, atol=1e-5)
@@ -65,4 +65,4 @@ def test_one_axis() -> None:
 )
 def test_left_alone(body: Body) -> None:
     before = network(body, IMAGE)
-    tvm.ir.assert_structural_equal(split_conv2d_transpose(before), before)
+    tvm.ir.assert_structural_equal(split_conv_transpose(before), before)
