@@ -55,7 +55,7 @@ class Program:
         with file.open("wb") as stream:
             for array in self.weights:
                 stream.write(b"\0" * (-stream.tell() % ALIGN))
-                stream.write(raw(array))
+                stream.write(raw(array).data)
 
 
 class Constants:
