@@ -42,7 +42,7 @@ class Writer:
     def chance(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
 
-    def constant(self, array: np.ndarray | Sequence[int], dtype: str = "float32") -> str:
+    def constant(self, array: np.ndarray | Sequence[int] | float, dtype: str = "float32") -> str:
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(array, dtype), name))
         return name
@@ -131,7 +131,7 @@ def conv_transpose(g: Writer) -> str:
     return g.node("ConvTranspose", data, weight, strides=[2, 2])
 
 
-UNARY: dict[str, dict[str, object]] = {
+UNARY: dict[str, dict[str, Any]] = {
     "Relu": {}, "Sigmoid": {}, "Tanh": {}, "HardSwish": {}, "HardSigmoid": {}, "Elu": {}, "Softplus": {}, "Abs": {}, "Neg": {}, "Erf": {},
     "LeakyRelu": {"alpha": 0.1}, "Softsign": {}, "Ceil": {}, "Cos": {}, "Identity": {},
 }  # fmt: skip
@@ -404,7 +404,7 @@ def reference(model: onnx.ModelProto, x: np.ndarray) -> list[np.ndarray]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": x})
+    return list(onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": x}))
 
 
 def error(actual: np.ndarray, expected: np.ndarray) -> float:
