@@ -264,6 +264,8 @@ class Blocker:
             return None
         if all(extent == 1 for extent in shape):
             return relax.op.reshape(self.in_plain(value), ()) if len(shape) > 0 else self.in_plain(value)
+        if len(shape) == 4 and shape[1] == 1:  # the same for all channels, and so for all lanes: a map over the image
+            return self.emit(relax.op.reshape(self.in_plain(value), (*shape, 1)))
         if isinstance(value, GenericConst):
             array = value.value.numpy()
             if array.ndim > 4 or array.ndim < 3 or array.shape[-3] != lead.channels:

@@ -6,6 +6,7 @@
     subtract(x, c), divide(x, c)              ->   add, multiply       minimum(maximum(x, 0), 6)         ->   clip(x, 0, 6)
     concat of concat, take without checks     ->   one, with checks    (same axis; an index is clipped to the table)
     add(x, 0), multiply(x, 1), clip to all    ->   x                   conv1d, conv2d of width 1         ->   conv2d of height 1
+    power(x, 2), power(x, 0.75) and their like  ->  products, roots    avg_pool2d that skips its border  ->   one that counts it, scaled
 
 Numbers change by one rounding at most: a division by a constant becomes a multiplication by its reciprocal.
 """
@@ -147,10 +148,25 @@ def neutral(call: relax.Call, _graph: Graph) -> relax.Expr | None:
 
 @rewrites("relax.power")
 def small_power(call: relax.Call, _graph: Graph) -> relax.Expr | None:
+    """Products and square roots, which vectors have. x^0.75 is what normalisation across channels asks for."""
     base, exponent = call.args
-    if number(exponent) == 2 and shape(base) == shape(call):
+    if shape(base) != shape(call) or array(base) is not None:
+        return None
+    power = number(exponent)
+    if power == 2:
         return relax.op.multiply(base, base)
-    return relax.op.sqrt(base) if number(exponent) == 0.5 and shape(base) == shape(call) else None
+    if power == 3:
+        return relax.op.multiply(relax.op.multiply(base, base), base)
+    if not is_float(call):
+        return None
+    if power == 0.5:
+        return relax.op.sqrt(base)
+    if power == 0.75:
+        root = relax.op.sqrt(base)
+        return relax.op.multiply(root, relax.op.sqrt(root))
+    if power == -0.5:
+        return relax.op.divide(relax.const(1.0, dtype(call)), relax.op.sqrt(base))
+    return relax.op.divide(relax.const(1.0, dtype(call)), base) if power == -1 else None
 
 
 def bounds(call: relax.Call) -> tuple[float, float] | None:
@@ -215,6 +231,32 @@ def whole_image(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     return relax.op.mean(data, axis=[2, 3], keepdims=True)
 
 
+def held(size: int, window: int, stride: int, dilation: int, before: int, out: int) -> np.ndarray:
+    """How many elements, not counting the border, each window along one axis holds."""
+    taps = np.arange(out)[:, None] * stride - before + np.arange(window) * dilation
+    result: np.ndarray = ((taps >= 0) & (taps < size)).sum(1)
+    return result
+
+
+@rewrites("relax.nn.avg_pool2d")
+def count_border(call: relax.Call, _graph: Graph) -> relax.Expr | None:
+    """How many pixels each window holds is known here: counting them for each element again would keep it out of vectors."""
+    data, attrs = call.args[0], call.attrs
+    top, left, bottom, right = (int(amount) for amount in attrs.padding)
+    if attrs.count_include_pad or attrs.ceil_mode or not (top or left or bottom or right) or not is_tensor(data) or not is_float(call):
+        return None
+    if (attrs.layout, attrs.out_layout) != ("NCHW", "NCHW"):
+        return None
+    windows, strides, dilations = (tuple(map(int, numbers)) for numbers in (attrs.pool_size, attrs.strides, attrs.dilation))
+    sizes, out = shape(data)[2:], shape(call)[2:]
+    rows, columns = (held(*numbers) for numbers in zip(sizes, windows, strides, dilations, (top, left), out, strict=True))
+    if not rows.all() or not columns.all():
+        return None
+    scale = windows[0] * windows[1] / np.outer(rows, columns)
+    pooled = relax.op.nn.avg_pool2d(data, windows, strides, (top, left, bottom, right), dilations, count_include_pad=True)
+    return relax.op.multiply(pooled, constant(scale.astype(dtype(call))[None, None]))
+
+
 @rewrites("relax.nn.conv1d")
 def conv1d(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     attrs = call.attrs
@@ -257,6 +299,7 @@ canonicalize_ops = rewrite_pass(
     "canonicalize_ops",
     [
         to_reshape, no_change, one_reshape, concat_of_one, concat_of_concat, reduce_of_stack, constant_second, broadcast_is_implied,
-        scalar_constant, subtract_constant, divide_by_constant, neutral, small_power, one_clip, safe_take, whole_image, conv1d, lie_down,
+        scalar_constant, subtract_constant, divide_by_constant, neutral, small_power, one_clip, safe_take, whole_image, count_border,
+        conv1d, lie_down,
     ],
 )  # fmt: skip

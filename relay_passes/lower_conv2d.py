@@ -22,8 +22,8 @@ from tvm.ir import Expr
 from tvm.relax.transform.legalize_ops.nn import _nn_conv2d
 
 
-def pad_image(x: te.Tensor, top: int, left: int, bottom: int, right: int, image_axis: int) -> te.Tensor:
-    """Zeros around height and width; `image_axis` is the position of height. `x` itself where there is nothing to add."""
+def pad_image(x: te.Tensor, top: int, left: int, bottom: int, right: int, image_axis: int, value: tirx.Expr | None = None) -> te.Tensor:
+    """Zeros, or `value`, around height and width; `image_axis` is the position of height. `x` itself where there is nothing to add."""
     if not (top or left or bottom or right):
         return x
     shape = [int(extent) for extent in x.shape]
@@ -32,7 +32,9 @@ def pad_image(x: te.Tensor, top: int, left: int, bottom: int, right: int, image_
     padded[image_axis] += top + bottom
     padded[image_axis + 1] += left + right
 
-    def value(*index: tirx.Var) -> Expr:
+    around = tirx.const(0, x.dtype) if value is None else value
+
+    def element(*index: tirx.Var) -> Expr:
         h, w = index[image_axis] - top, index[image_axis + 1] - left
         inside = []
         if top:
@@ -44,9 +46,9 @@ def pad_image(x: te.Tensor, top: int, left: int, bottom: int, right: int, image_
         if right:
             inside.append(w < width)
         source = [*index[:image_axis], h, w, *index[image_axis + 2 :]]
-        return te.if_then_else(te.all(*inside), x[tuple(source)], tirx.const(0, x.dtype))
+        return te.if_then_else(te.all(*inside), x[tuple(source)], around)
 
-    return te.compute(padded, value, name="pad")
+    return te.compute(padded, element, name="pad")
 
 
 def conv2d_nchwc(x: te.Tensor, w: te.Tensor, attrs: relax.op.op_attrs.Conv2DAttrs) -> te.Tensor:

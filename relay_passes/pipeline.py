@@ -17,6 +17,7 @@ from relay_passes.fold_transposes import fold_transposes
 from relay_passes.lift_programs import lift_programs
 from relay_passes.lower_conv2d import lower_conv2d
 from relay_passes.lower_matmul import lower_matmul
+from relay_passes.lower_pool2d import lower_avg_pool2d, lower_max_pool2d
 from relay_passes.lower_softmax import lower_softmax
 from relay_passes.name_programs import name_programs
 from relay_passes.plan_memory import plan_memory
@@ -37,7 +38,15 @@ def cpu_passes(machine: Machine) -> list[Pass]:
         share_subexpressions,  # one conversion between layouts serves every reader
         flatten_reductions,  # layouts are settled: what is innermost now stays so
         t.CanonicalizeBindings(),
-        *to_programs({"relax.nn.conv2d": lower_conv2d, "relax.matmul": lower_matmul(machine), "relax.nn.softmax": lower_softmax}),
+        *to_programs(
+            {
+                "relax.nn.conv2d": lower_conv2d,
+                "relax.nn.max_pool2d": lower_max_pool2d,
+                "relax.nn.avg_pool2d": lower_avg_pool2d,
+                "relax.matmul": lower_matmul(machine),
+                "relax.nn.softmax": lower_softmax,
+            }
+        ),
     ]
 
 

@@ -47,7 +47,8 @@ def dilated(weight: np.ndarray, steps: list[int]) -> np.ndarray:
     """The weight with the zeros between its taps written out."""
     extents = [(extent - 1) * step + 1 for extent, step in zip(weight.shape[2:], steps, strict=True)]
     result = np.zeros((*weight.shape[:2], *extents), weight.dtype)
-    result[(..., *(slice(None, None, step) for step in steps))] = weight
+    spread = (slice(None), slice(None), *(slice(None, None, step) for step in steps))
+    result[spread] = weight
     return result
 
 
@@ -55,7 +56,7 @@ def phases(weight: np.ndarray, groups: int, axes: list[Axis]) -> np.ndarray:
     """[C, K / groups, R, S] -> [groups * s * s * K / groups, C / groups, taps, taps], back to front."""
     channels, filters = weight.shape[:2]
     whole = np.zeros((channels, filters, *(axis.taps * axis.stride for axis in axes)), weight.dtype)
-    whole[(..., *(slice(extent) for extent in weight.shape[2:]))] = weight
+    whole[tuple(slice(extent) for extent in weight.shape)] = weight
     digits = [extent for axis in axes for extent in (axis.taps, axis.stride)]
     split = whole.reshape(groups, channels // groups, filters, *digits)
     count = len(axes)

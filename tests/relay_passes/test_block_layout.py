@@ -165,7 +165,6 @@ def test_left_alone(body: Body, inputs: list[Input]) -> None:
         pytest.param(lambda x: nn.softmax(conv(x, 8, 2), axis=1), id="softmax over channels"),
         pytest.param(lambda x: op.mean(conv(x, 8, 2), axis=[1], keepdims=True), id="mean over channels"),
         pytest.param(lambda x: op.mean(conv(x, 8, 2), axis=[2, 3]), id="a mean that drops its axes"),
-        pytest.param(lambda x: op.add(conv(x, 8, 2), const(1, 1, 5, 5)), id="a constant for each pixel"),
         pytest.param(lambda x: op.add(conv(x, 8, 2), const(5)), id="a constant for each column"),
         pytest.param(lambda x: op.add(conv(x, 8, 2), const(1, 1, 1, 1, 1)), id="a number that adds a dimension"),
         pytest.param(lambda x: nn.prelu(conv(x, 8, 2), const(8), axis=1), id="an operator not in the list"),
@@ -177,6 +176,11 @@ def test_leaves_blocks_before(body: Body) -> None:
     assert "nn.conv2d" in names[:where]
     assert "nn.conv2d" not in names[where:]
     assert len(names) > where + (3 if "strided_slice" in names else 2), "the operator comes behind the conversion"
+
+
+def test_keeps_blocks_beside_a_map_over_the_image() -> None:
+    names = operators(block(network(lambda x, m: op.multiply(op.add(conv(x, 8, 2), const(1, 1, 5, 5)), m), (1, 2, 5, 5), (1, 1, 5, 5))))
+    assert names.index("multiply") < names.index("permute_dims")
 
 
 def test_a_second_run_changes_nothing() -> None:
@@ -227,6 +231,7 @@ FUNCTIONS: dict[str, Body] = {
     "where": lambda x, c: op.where(op.greater(x, number(0)), x, op.multiply(x, number(0.1))),
     "chosen by a constant": lambda x, c: op.where(op.less(x, const(1, c, 1, 1)), number(0), x),
     "average that counts its border": lambda x, c: nn.avg_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1), count_include_pad=True),
+    "a map over the image": lambda x, c: op.multiply(x, op.mean(x, axis=[1], keepdims=True)),
     "average that does not": lambda x, c: nn.avg_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)),
     "average rounded up": lambda x, c: nn.avg_pool2d(x, (2, 2), (2, 2), ceil_mode=True),
     "maximum of windows rounded up": lambda x, c: nn.max_pool2d(op.negative(positive(x)), (3, 2), (2, 2), (1, 0, 1, 0), ceil_mode=True),

@@ -38,6 +38,14 @@ IMAGE, ROW = (1, 4, 6, 6), (2, 8)
         pytest.param(lambda x: nn.relu(op.multiply(x, const(8, low=1, high=1))), ROW, ["nn.relu"], id="multiply by ones"),
         pytest.param(lambda x: op.power(x, number(2)), ROW, ["multiply"], id="square"),
         pytest.param(lambda x: op.power(x, number(0.5)), ROW, ["sqrt"], id="square root"),
+        pytest.param(lambda x: op.power(x, number(3)), ROW, ["multiply", "multiply"], id="cube"),
+        pytest.param(lambda x: op.power(op.abs(x), number(0.75)), ROW, ["abs", "sqrt", "sqrt", "sqrt", "multiply"], id="three quarters"),
+        pytest.param(lambda x: op.power(op.exp(x), number(-0.5)), ROW, ["exp", "sqrt", "divide"], id="reciprocal root"),
+        pytest.param(lambda x: op.power(op.exp(x), number(-1)), ROW, ["exp", "divide"], id="reciprocal"),
+        pytest.param(lambda x: nn.avg_pool2d(x, (3, 3), padding=1), IMAGE, ["nn.avg_pool2d", "multiply"], id="average, border not counted"),
+        pytest.param(
+            lambda x: nn.avg_pool2d(x, (3, 2), (2, 1), (2, 0, 0, 1), (1, 2)), IMAGE, ["nn.avg_pool2d", "multiply"], id="unequal borders"
+        ),
         pytest.param(lambda x: op.minimum(op.maximum(x, number(0)), number(6)), ROW, ["clip"], id="clip from its halves"),
         pytest.param(lambda x: nn.relu6(nn.relu(x)), ROW, ["clip"], id="clip of relu"),
         pytest.param(lambda x: op.maximum(x, number(0)), ROW, ["nn.relu"], id="maximum with zero"),
@@ -93,7 +101,7 @@ def test_convolutions_over_one_axis_become_rows(body: Callable[[relax.Expr], rel
         pytest.param(lambda x: op.add(x, number(0.5)), id="add of something"),
         pytest.param(lambda x: op.strided_slice(x, [1], [7], [-9], [-1]), id="slice that runs backwards"),
         pytest.param(lambda x: op.concat([op.concat([x, x], 0), op.concat([x, x], 0)], 1), id="concats of two axes"),
-        pytest.param(lambda x: op.power(x, number(3)), id="cube"),
+        pytest.param(lambda x: op.power(x, number(1.7)), id="power that is no product of roots"),
         pytest.param(lambda x: op.minimum(nn.relu(x), const(8)), id="a limit for each column behind a relu"),
         pytest.param(lambda x: op.maximum(op.clip(x, 0, 1), op.exp(x)), id="a limit that is computed behind a clip"),
         pytest.param(lambda x: op.minimum(nn.relu(x), const(3, 2, 8, low=1, high=1)), id="a limit that broadcasts behind a relu"),
@@ -109,7 +117,8 @@ def test_left_alone(body: Callable[[relax.Expr], relax.Expr]) -> None:
     "body",
     [
         pytest.param(lambda x: nn.avg_pool2d(x, (3, 3)), id="average of a part"),
-        pytest.param(lambda x: nn.avg_pool2d(x, (6, 6), padding=1, strides=6), id="average with a border"),
+        pytest.param(lambda x: nn.avg_pool2d(x, (6, 6), padding=1, strides=6, count_include_pad=True), id="average that counts its border"),
+        pytest.param(lambda x: nn.avg_pool2d(x, (4, 4), padding=1, strides=3, ceil_mode=True), id="average rounded up"),
         pytest.param(lambda x: nn.conv2d(x, const(4, 4, 3, 1)), id="kernel of width one, image wider"),
     ],
 )
