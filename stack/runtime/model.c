@@ -42,7 +42,10 @@ struct stack_model *stack_open(const struct stack_program *program, const char *
   char *weights = map_weights(weights_path, program->weight_bytes);
   if (!weights) return NULL;
   struct stack_model *model = calloc(1, sizeof *model);
-  if (!model) return NULL;
+  if (!model) {
+    if (program->weight_bytes) munmap(weights, program->weight_bytes);
+    return NULL;
+  }
   model->program = program;
   model->weights = weights;
   model->pool = stack_pool_new(threads);

@@ -145,23 +145,24 @@ static int parallel_barrier(int task, struct group *group) { (void)task; (void)g
 /* Scratch memory of a kernel, freed in the reverse order of allocation, so each thread keeps a stack of blocks. */
 enum { DEPTH = 64 };
 struct scratch { int depth; struct { void *memory; size_t bytes; } block[DEPTH]; };
-static pthread_key_t scratch_key;
+static _Thread_local struct scratch *scratch;
+static pthread_key_t scratch_key; /* only frees it when its thread ends; a process has 1024 of these, so it may be missing */
+static int scratch_has_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
 
 static void scratch_free(void *argument) {
-  struct scratch *scratch = argument;
-  for (int i = 0; i < DEPTH; ++i) free(scratch->block[i].memory);
-  free(scratch);
+  struct scratch *old = argument;
+  for (int i = 0; i < DEPTH; ++i) free(old->block[i].memory);
+  free(old);
 }
-static void scratch_init(void) { pthread_key_create(&scratch_key, scratch_free); }
+static void scratch_init(void) { scratch_has_key = pthread_key_create(&scratch_key, scratch_free) == 0; }
 
 static void *workspace_alloc(int type, int id, uint64_t bytes, int code, int bits) {
   (void)type; (void)id; (void)code; (void)bits;
-  pthread_once(&scratch_once, scratch_init);
-  struct scratch *scratch = pthread_getspecific(scratch_key);
   if (!scratch) {
     if (!(scratch = calloc(1, sizeof *scratch))) return NULL;
-    pthread_setspecific(scratch_key, scratch);
+    pthread_once(&scratch_once, scratch_init);
+    if (scratch_has_key) pthread_setspecific(scratch_key, scratch);
   }
   if (scratch->depth == DEPTH) return NULL;
   int slot = scratch->depth;
@@ -178,7 +179,6 @@ static void *workspace_alloc(int type, int id, uint64_t bytes, int code, int bit
 
 static int workspace_free(int type, int id, void *memory) {
   (void)type; (void)id;
-  struct scratch *scratch = pthread_getspecific(scratch_key);
   if (!scratch || scratch->depth == 0 || scratch->block[scratch->depth - 1].memory != memory) return -1;
   --scratch->depth;
   return 0;
