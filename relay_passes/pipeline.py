@@ -24,6 +24,7 @@ from relay_passes.plan_memory import plan_memory
 from relay_passes.share_subexpressions import share_subexpressions
 from relay_passes.sink_reshapes import sink_reshapes
 from relay_passes.split_conv_transpose import split_conv_transpose
+from relay_passes.widen_half import widen_half
 from schedules.machine import Machine
 
 t = relax.transform
@@ -32,7 +33,7 @@ Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
 def cpu_passes(machine: Machine) -> list[Pass]:
     return [
-        *simplify(),
+        *simplify(widen_half),
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),
         share_subexpressions,  # one conversion between layouts serves every reader
@@ -58,12 +59,13 @@ def gpu_passes(machine: Machine) -> list[Pass]:
     ]
 
 
-def simplify() -> list[Pass]:
-    """Fewer operators of fewer kinds, whatever the machine."""
+def simplify(*first: Pass) -> list[Pass]:
+    """Fewer operators of fewer kinds, whatever the machine; `first` are passes that one kind of machine needs on top."""
     return [
         t.ConvertToDataflow(),  # our own passes read one dataflow block
         t.CanonicalizeBindings(),
         lift_programs,  # first, so that the rest sees operators instead of loops
+        *first,
         fold_constants,  # exporters leave arithmetic on constants, which hides what an operand is
         canonicalize_ops,
         fold_pad,  # before transposes and reshapes move away from their convolution
