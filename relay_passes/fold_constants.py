@@ -158,6 +158,20 @@ def compute(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     return constant(result.astype(dtype(call), copy=False))
 
 
+@rewrites("relax.dequantize")
+def stored_integers(call: relax.Call, _graph: Graph) -> relax.Expr | None:
+    """Weights that are stored as integers: (q - zero point) * scale, where scale and zero point may differ along one axis."""
+    values = operands(call)
+    if values is None or not is_tensor(call) or dtype(call) != "float32":
+        return None
+    extents = [1] * len(shape(call))
+    if extents:
+        extents[int(call.attrs.axis)] = -1
+    data, scale, zero_point = values
+    shifted = data.astype("int64") - zero_point.astype("int64").reshape(extents)
+    return constant(shifted.astype("float32") * scale.reshape(extents))
+
+
 @rewrites("relax.shape_to_tensor")
 def known_shape(call: relax.Call, graph: Graph) -> relax.Expr | None:
     source = graph.source(call.args[0])
@@ -165,4 +179,4 @@ def known_shape(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return constant(np.array(shape(known), "int64")) if known is not None and is_tensor(known) else None
 
 
-fold_constants = rewrite_pass("fold_constants", [compute, known_shape])
+fold_constants = rewrite_pass("fold_constants", [compute, stored_integers, known_shape])

@@ -12,6 +12,12 @@ from tests.relay_passes.network import const, network, run
 op = relax.op
 A, B, SIGNED = const(2, 3, 4, seed=1, low=0.1), const(2, 3, 4, seed=2, low=0.1), const(2, 3, 4, seed=3)
 TRUTH, WHOLE = relax.const(np.arange(24).reshape(2, 3, 4) % 3 == 0), relax.const(np.arange(-12, 12).reshape(2, 3, 4), "int64")
+
+
+def bytes_of(*shape: int) -> relax.Expr:
+    return relax.const(np.random.default_rng(0).integers(-128, 128, shape).astype("int8"), "int8")
+
+
 CASES: list[Callable[[], relax.Expr]] = [
     lambda: op.reshape(A, (6, 4)),
     lambda: op.squeeze(const(2, 1, 3), [1]),
@@ -28,6 +34,8 @@ CASES: list[Callable[[], relax.Expr]] = [
     lambda: op.strided_slice(A, [1, 2], [0, -1], [2, -5], [1, -2]),
     lambda: op.take(A, relax.const([2, 0], "int64"), axis=1),
     lambda: op.clip(SIGNED, -0.25, 0.5),
+    lambda: op.dequantize(bytes_of(2, 3, 4), relax.const(0.1, "float32"), relax.const(-5, "int8")),
+    lambda: op.dequantize(bytes_of(2, 30, 4000), const(30, low=0.1), bytes_of(30), axis=1),
     lambda: op.add(A, const(4)),
     lambda: op.subtract(A, B),
     lambda: op.multiply(A, B),
@@ -73,7 +81,7 @@ def folded(module: tvm.IRModule) -> np.ndarray | None:
 
 
 def test_every_operator_of_the_table_is_tested() -> None:
-    assert {op_name(make()) for make in CASES} == set(TABLE)
+    assert {op_name(make()) for make in CASES} == {*TABLE, "relax.dequantize"}
 
 
 def test_the_table_computes_what_tvm_computes() -> None:
