@@ -1,9 +1,10 @@
 /* A small thread pool, and the entry points that LLVM kernels made by TVM call (tvm/runtime/c_backend_api.h).
 
    A parallel loop is one closure, called once per task with the task's number; tasks divide the iterations by themselves. There are more
-   tasks than threads and each thread takes the next one, so a worker that the system has put aside holds nobody up. Workers spin for a
-   moment after each loop, since the next one of the same model follows within microseconds, and then sleep on a condition variable. A
-   second thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
+   tasks than threads. Each thread begins with a share of its own, always the same one, so that what it reads is often what it wrote in the
+   loop before; then it takes what is left of the others' shares, so a worker that the system has put aside holds nobody up. Workers spin
+   for a moment after each loop, since the next one of the same model follows within microseconds, and then sleep on a condition variable.
+   A second thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
 #include "runtime.h"
 
 #include <pthread.h>
@@ -16,16 +17,24 @@
 struct group { void *sync; int32_t tasks; }; /* TVMParallelGroupEnv */
 typedef int (*closure)(int task, struct group *group, void *data);
 
+struct share { /* of one thread: the next of its tasks, on a cache line of its own */
+  atomic_int next;
+  int own; /* its place among the shares */
+  struct stack_pool *pool;
+  char apart[48];
+};
+
 struct stack_pool {
   int threads;
   pthread_t *workers;
+  struct share *shares;
   atomic_flag taken;
-  _Atomic uint64_t ticket; /* round in the upper half, next task of that round in the lower */
+  atomic_uint round;
   atomic_int finished, failed, sleeping, closing;
   pthread_mutex_t lock;
   pthread_cond_t wake;
   pid_t process; /* that started the workers: a forked child has none of them */
-  int tasks;     /* in every round */
+  int slots;     /* shares, and threads unless the system gave fewer */
   closure run;   /* of the round; changes only while no task is unfinished */
   void *data;
 };
@@ -45,42 +54,43 @@ static inline void relax(void) {
 #endif
 }
 
-static uint32_t round_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
-
-/* Run tasks of the current round until none is left; returns that round. A claimed task keeps its round open, so the closure stays valid. */
-static uint32_t take_tasks(struct stack_pool *pool) {
-  for (;;) {
-    uint64_t ticket = atomic_fetch_add(&pool->ticket, 1);
-    int task = (int)(uint32_t)ticket;
-    if (task >= pool->tasks) return round_of(ticket);
-    struct group group = {0, pool->tasks};
-    int code = pool->run(task, &group, pool->data);
-    if (code) atomic_store(&pool->failed, code);
-    atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
+/* Run tasks until none is left, those of share `own` first. A task that is taken keeps its round open, so the closure stays valid. */
+static void take_tasks(struct stack_pool *pool, int own) {
+  for (int turn = 0; turn < pool->slots; ++turn) {
+    int share = (own + turn) % pool->slots;
+    for (;;) {
+      int next = atomic_fetch_add(&pool->shares[share].next, 1);
+      if (next >= TASKS_EACH) break;
+      struct group group = {0, TASKS_EACH * pool->slots};
+      int code = pool->run(share * TASKS_EACH + next, &group, pool->data);
+      if (code) atomic_store(&pool->failed, code);
+      atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
+    }
   }
 }
 
 static void *work(void *argument) {
-  struct stack_pool *pool = argument;
-  uint32_t seen = 0;
+  struct share *mine = argument;
+  struct stack_pool *pool = mine->pool;
+  unsigned seen = 0;
   for (;;) {
     int spins = 0;
-    while (round_of(atomic_load_explicit(&pool->ticket, memory_order_acquire)) == seen) {
+    while (atomic_load_explicit(&pool->round, memory_order_acquire) == seen) {
       if (++spins < SPINS) { relax(); continue; }
       pthread_mutex_lock(&pool->lock);
       atomic_fetch_add(&pool->sleeping, 1);
-      while (round_of(atomic_load(&pool->ticket)) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+      while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
       atomic_fetch_sub(&pool->sleeping, 1);
       pthread_mutex_unlock(&pool->lock);
     }
-    seen = take_tasks(pool);
-    if (atomic_load(&pool->closing)) return NULL; /* asked here, since a slow worker may see the last round from within `take_tasks` */
+    seen = atomic_load(&pool->round);
+    take_tasks(pool, mine->own);
+    if (atomic_load(&pool->closing)) return NULL;
   }
 }
 
-static void start_round(struct stack_pool *pool, int first_task) {
-  uint64_t next = round_of(atomic_load(&pool->ticket)) + 1;
-  atomic_store(&pool->ticket, next << 32 | (uint32_t)first_task);
+static void start_round(struct stack_pool *pool) {
+  atomic_fetch_add(&pool->round, 1);
   if (atomic_load(&pool->sleeping)) {
     pthread_mutex_lock(&pool->lock);
     pthread_cond_broadcast(&pool->wake);
@@ -92,15 +102,22 @@ struct stack_pool *stack_pool_new(int threads) {
   struct stack_pool *pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
   pool->threads = 1;
+  pool->slots = threads > 1 ? threads : 1;
   pool->process = getpid();
-  pool->tasks = TASKS_EACH * (threads > 1 ? threads : 1);
   atomic_flag_clear(&pool->taken);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->wake, NULL);
-  pool->workers = calloc(threads > 0 ? (size_t)threads : 1, sizeof *pool->workers);
-  for (int index = 1; pool->workers && index < threads; ++index) {
-    if (pthread_create(&pool->workers[index], NULL, work, pool)) break;
-    pool->threads = index + 1; /* fewer than asked for where the system gives no more */
+  pool->workers = calloc((size_t)pool->slots, sizeof *pool->workers);
+  pool->shares = aligned_alloc(sizeof *pool->shares, (size_t)pool->slots * sizeof *pool->shares);
+  if (!pool->workers || !pool->shares) return pool; /* which then computes on the calling thread */
+  for (int index = 0; index < pool->slots; ++index) {
+    pool->shares[index].own = index;
+    pool->shares[index].pool = pool;
+    atomic_init(&pool->shares[index].next, TASKS_EACH); /* nothing to take before the first round */
+  }
+  for (int index = 1; index < pool->slots; ++index) {
+    if (pthread_create(&pool->workers[index], NULL, work, &pool->shares[index])) break;
+    pool->threads = index + 1; /* fewer than asked for where the system gives no more: the others take their shares */
   }
   return pool;
 }
@@ -108,11 +125,12 @@ struct stack_pool *stack_pool_new(int threads) {
 void stack_pool_free(struct stack_pool *pool) {
   if (!pool || pool->process != getpid()) return;
   atomic_store(&pool->closing, 1);
-  start_round(pool, pool->tasks); /* with no task to take */
+  start_round(pool); /* with no task to take */
   for (int index = 1; index < pool->threads; ++index) pthread_join(pool->workers[index], NULL);
   pthread_mutex_destroy(&pool->lock);
   pthread_cond_destroy(&pool->wake);
   free(pool->workers);
+  free(pool->shares);
   free(pool);
 }
 
@@ -129,11 +147,12 @@ static int parallel_launch(closure run, void *data, int tasks) {
   pool->data = data;
   atomic_store(&pool->failed, 0);
   atomic_store(&pool->finished, 0);
-  start_round(pool, 0);
+  for (int index = 0; index < pool->slots; ++index) atomic_store(&pool->shares[index].next, 0); /* a late worker may begin here already */
+  start_round(pool);
   current = NULL; /* a parallel loop inside a parallel loop stays on its thread */
-  take_tasks(pool);
+  take_tasks(pool, 0);
   current = pool;
-  for (int spins = 0; atomic_load_explicit(&pool->finished, memory_order_acquire) < pool->tasks; ++spins)
+  for (int spins = 0; atomic_load_explicit(&pool->finished, memory_order_acquire) < TASKS_EACH * pool->slots; ++spins)
     if (spins < SPINS) relax(); else sched_yield();
   int code = atomic_load(&pool->failed);
   atomic_flag_clear(&pool->taken);

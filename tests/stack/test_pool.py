@@ -179,8 +179,8 @@ def test_results_are_right_at_full_speed(tmp_path):
     "behind",
     [
         pytest.param("atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);", id="done with a task"),
-        pytest.param("if (task >= pool->tasks) return round_of(ticket);", id="took a task"),
-        pytest.param("seen = take_tasks(pool);", id="done with a round"),
+        pytest.param("if (next >= TASKS_EACH) break;", id="took a task"),
+        pytest.param("take_tasks(pool, mine->own);", id="done with a round"),
         pytest.param("if (++spins < SPINS) { relax(); continue; }", id="about to sleep"),
         pytest.param("atomic_store(&pool->finished, 0);", id="about to start a round"),
     ],
