@@ -10,7 +10,12 @@ A step of the reduction loads `tile_k` vectors of weights and broadcasts `tile_h
 so the default is the tile with fewest loads for each multiply-add among those whose accumulators, weights and one broadcast fit the
 registers. Pixels are the outer of the unrolled loops: the other way round LLVM keeps every broadcast alive and spills (14 x 2 reaches
 85 instead of 170 GFLOP/s).
+
+Rows are the outer loop where all weights stay in the second level: a core then reads the rows that it wrote itself in the layer before.
+Otherwise filters are, so that each weight comes from memory once.
 """
+
+from math import prod
 
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -81,13 +86,15 @@ def conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     _n, k, h, w, _lanes = (int(e) for e in sch.get(block).writes[0].source.ty.shape)
     groups = group_blocks(sch, block, k)
     registers = machine.vector_registers
+    weight_bytes = 4 * prod(int(e) for e in sch.get(block).reads[1].source.ty.shape)
     knobs = {
         "tile_k": divisors(groups, 8),
         "tile_h": divisors(h, 8),
         "tile_w": divisors(w, 32),
+        "rows_outside": (False, True),
     }
     points = [
-        {"tile_k": tk, "tile_h": th, "tile_w": tw}
+        {"tile_k": tk, "tile_h": th, "tile_w": tw, "rows_outside": weight_bytes <= machine.l2_bytes // 2}
         for tk in knobs["tile_k"]
         for th in knobs["tile_h"]
         for tw in knobs["tile_w"]
@@ -115,8 +122,9 @@ def apply(program: tirx.PrimFunc, point: Point) -> Schedule:
     ko, ki = sch.split(k, [None, point["tile_k"]])
     ho, hi = sch.split(h, [None, point["tile_h"]])
     wo, wi = sch.split(w, [None, point["tile_w"]])
-    sch.reorder(n, ko, ho, wo, hi, ki, wi, o)
-    outer = sch.fuse(n, ko, ho)
+    order = [n, ho, ko] if point["rows_outside"] else [n, ko, ho]
+    sch.reorder(*order, wo, hi, ki, wi, o)
+    outer = sch.fuse(*order)
     sch.parallel(outer)
     sch.compute_at(block, wo, preserve_unit_loops=True)
     loops = sch.get_loops(block)[2:]

@@ -26,11 +26,12 @@ def depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     _n, _co, h, w, lanes = (int(e) for e in sch.get(block).writes[0].source.ty.shape)
     data = sch.get(block).reads[0].source.ty
     row_bytes = int(data.shape[3]) * lanes * 4 * max(1, int(data.shape[2]) // h)
-    knobs = {"strip": divisors(h, 64), "tile_w": divisors(w, 28)}
+    knobs = {"strip": divisors(h, 64), "tile_w": divisors(w, 28), "rows_outside": (False, True)}
     rows = max(1, machine.l1_bytes // 2 // row_bytes)
     fitting = [d for d in knobs["strip"] if d <= max(rows, 4)]
     tiles = [d for d in knobs["tile_w"] if d <= machine.vector_registers // 2]
-    default = {"strip": max(fitting), "tile_w": max(tiles)}
+    strip = max(fitting)
+    default = {"strip": strip, "tile_w": max(tiles), "rows_outside": h // strip >= 4}  # rows that the convolution before left in this core
     return Space(rule="depthwise", knobs=knobs, default=default, apply=lambda point: apply(program, point))
 
 
@@ -42,8 +43,9 @@ def apply(program: tirx.PrimFunc, point: Point) -> Schedule:
     n, c, h, w, o = sch.get_loops(last)
     ho, hi = sch.split(h, [None, point["strip"]])
     wo, wi = sch.split(w, [None, point["tile_w"]])
-    sch.reorder(n, c, ho, hi, wo, wi, o)
-    outer = sch.fuse(n, c, ho)
+    order = [n, ho, c] if point["rows_outside"] else [n, c, ho]
+    sch.reorder(*order, hi, wo, wi, o)
+    outer = sch.fuse(*order)
     sch.parallel(outer)
     sch.compute_at(block, wo, preserve_unit_loops=True)
     pad = find(sch, "pad")
