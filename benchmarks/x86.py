@@ -2,13 +2,15 @@
 
     python benchmarks/x86.py [--models resnet50 encoder] [--threads 1 2] [--against onnxruntime openvino] [--json x86.json]
 
-Each model runs in a process of its own: compiled once, then timed with each number of threads. All engines are interleaved in one run, kept
-to the same cores, in float32. Ratios are ours / theirs of the medians; below one we are quicker.
+Each model is compiled in a process of its own, and timed in one of its own for each number of threads, since some engines keep the number
+of cores that they found first. All engines take turns in one run, on the same cores, in float32. Ratios are ours / theirs of the medians;
+below one we are quicker.
 """
 
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,36 +27,47 @@ from rich.table import Table
 RELATIVE_ERROR = 1e-4  # that all float32 models stay below, against ONNX Runtime
 
 
-def one(file: Path, shapes: dict[str, list[int]], threads: list[int], against: list[str]) -> dict[str, Any]:
-    """Compile and time one model; runs in a fresh process."""
+def compile_one(file: Path, shapes: dict[str, list[int]], folder: Path) -> dict[str, Any]:
+    """Compile one model into `folder`; runs in a fresh process."""
     import stack
-    from stack import bench, samples
 
     started = time.perf_counter()
     library = stack.compile(file, "x86", shapes=shapes)
-    compiled = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    library.save(folder)
     operators = library.manifest["operators"]
-    inputs = samples.draw(library.inputs, seed=0)
-    runs = []
-    for count in threads:
-        library.threads = count
-        comparison = bench.compare(file, library, inputs, shapes, against)
-        runs.append({**comparison.json(), "model": file.stem, "max_rel_error": comparison.results[0].max_rel_error})
     return {
-        "model": file.stem,
-        "compile_seconds": compiled,
+        "compile_seconds": seconds,
         "compile_peak_mb": memory,
         "programs": len({operator["kernel"] for operator in operators}),
         "fallback": sorted({operator["kernel"] for operator in operators if operator["rule"] == "fallback"}),
-        "runs": runs,
     }
 
 
-def in_a_process(file: Path, shapes: dict[str, list[int]], threads: list[int], against: list[str]) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", json.dumps([str(file), shapes, threads, against])]
+def time_one(file: Path, shapes: dict[str, list[int]], folder: Path, threads: int, against: list[str]) -> dict[str, Any]:
+    """Time the library in `folder` beside the peers; runs in a fresh process."""
+    import stack
+    from stack import bench, samples
+
+    library = stack.load(folder, threads=threads)
+    comparison = bench.compare(file, library, samples.draw(library.inputs, seed=0), shapes, against)
+    ours = comparison.results[0]
+    return {**comparison.json(), "model": file.stem, "max_rel_error": ours.max_rel_error, "spread_ms": ours.spread_ms}
+
+
+def in_a_process(task: str, *arguments: Any) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--task", json.dumps([task, *arguments])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def benchmark(file: Path, shapes: dict[str, list[int]], threads: list[int], against: list[str], scratch: Path) -> dict[str, Any]:
+    library = scratch / f"library-{file.stem}"
+    result = {"model": file.stem, **in_a_process("compile", str(file), shapes, str(library))}
+    result["runs"] = [in_a_process("time", str(file), shapes, str(library), count, against) for count in threads]
+    shutil.rmtree(library)
     return result
 
 
@@ -95,11 +108,12 @@ def main() -> None:
     parser.add_argument("--against", nargs="*", default=["onnxruntime", "openvino"])
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--zoo", type=Path, metavar="DIR", help="where the models are, or will be, kept; a temporary folder by default")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--task", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        file, shapes, threads, against = json.loads(options.one)
-        print(json.dumps(one(Path(file), shapes, threads, against)))
+    if options.task:
+        task, file, shapes, library, *rest = json.loads(options.task)
+        work = compile_one if task == "compile" else time_one
+        print(json.dumps(work(Path(file), shapes, Path(library), *rest)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.zoo or Path(scratch)
@@ -108,7 +122,7 @@ def main() -> None:
         models = options.models or list(shapes)
         console = Console(stderr=True)
         results = [
-            in_a_process(folder / f"{name}.onnx", shapes[name], options.threads, options.against)
+            benchmark(folder / f"{name}.onnx", shapes[name], options.threads, options.against, Path(scratch))
             for name in track(models, "benchmarking", console=console)
         ]
     Console(width=200).print(table(results, options.threads, options.against))

@@ -1,7 +1,9 @@
 """Time a model beside its peers, all in one run.
 
-Every engine gets the same inputs and as many threads, on the same cores. Engines take turns: one run to get warm again, then a short
-burst of timed ones, so that whatever the machine does meanwhile falls on all of them. Times are of a call from Python.
+Every engine gets the same inputs and as many threads, on the same cores. Engines take turns: a pause, one run to get warm again, then a
+short burst of timed ones, so that whatever the machine does meanwhile falls on all of them. Times are of a call from Python.
+
+The pause is for the engine before: ONNX Runtime's workers keep their cores busy for some 35 ms after a call, waiting for the next.
 """
 
 import os
@@ -24,6 +26,7 @@ from targets.x86.detect import cpu_name
 
 OURS = "stack"
 SECONDS = 2.0  # that each engine is timed for, about
+PAUSE = 0.1  # seconds, until no engine's workers spin any more
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,11 @@ def interleave(runs: Mapping[str, Run], inputs: Mapping[str, Array]) -> dict[str
     """Milliseconds of many calls of each engine, taking turns."""
     once = {engine: timed(run, inputs, 3)[-1] / 1e3 for engine, run in runs.items()}
     bursts = {engine: min(20, max(1, round(0.02 / seconds))) for engine, seconds in once.items()}
-    rounds = min(40, max(8, round(SECONDS * len(runs) / sum((bursts[engine] + 1) * once[engine] for engine in runs))))
+    rounds = min(25, max(8, round(SECONDS * len(runs) / sum((bursts[engine] + 1) * once[engine] for engine in runs))))
     times: dict[str, list[float]] = {engine: [] for engine in runs}
     for _ in range(rounds):
         for engine, run in runs.items():
+            time.sleep(PAUSE)
             times[engine] += timed(run, inputs, bursts[engine] + 1)[1:]
     return times
 
