@@ -1,10 +1,11 @@
-"""A few random networks on every run of the tests; `python -m tests.random_networks FIRST COUNT` compares as many as one likes."""
+"""A few random networks on every run of the tests; `python -m tests.compare_networks FIRST COUNT` compares as many as one likes."""
 
 import pytest
 
 from targets.registry import find
 from targets.x86.detect import cpu_flags
-from tests.random_networks import LIMIT, compare, random_network
+from tests.compare_networks import LIMIT, compare
+from tests.random_networks import random_network
 
 TARGETS = [name for name in ("x86-avx2", "x86-avx512") if cpu_flags().issuperset(find(name).features)]
 
