@@ -218,7 +218,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return complain(str(StackError(error.strerror or str(error), at=error.filename and str(error.filename))), 2)
     except MemoryError:
         return complain(str(StackError("not enough memory", hint="close other programs, or use a smaller model")), 2)
-    except Exception as error:
+    except Exception as error:  # a fault of ours, whatever its type: one block and status 1, the traceback with STACK_DEBUG
         return internal(error)
 
 
