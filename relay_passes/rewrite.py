@@ -33,7 +33,7 @@ def rewrites(*operators: str) -> Callable[[Rule], Rule]:
     """Say which operators a rule looks at. `TupleGetItem` names that node."""
 
     def mark(rule: Rule) -> Rule:
-        rule.operators = operators  # type: ignore[attr-defined]
+        rule.operators = operators  # type: ignore[attr-defined]  # a function may carry attributes; its type cannot say so
         return rule
 
     return mark
@@ -248,6 +248,6 @@ def rewrite_pass(name: str, rules: Sequence[Rule]) -> Pass:
     """The pass `name` that applies `rules`, earlier ones first, until none fires."""
     table: dict[str, list[Rule]] = {}
     for rule in rules:
-        for operator in rule.operators:  # type: ignore[attr-defined]
+        for operator in rule.operators:  # type: ignore[attr-defined]  # set by the decorator above
             table.setdefault(operator, []).append(rule)
     return walk_pass(name, lambda graph: Walk(graph, table))
