@@ -11,8 +11,11 @@ class Machine:
     width start each cycle; cache sizes are per core in bytes, except `l3_bytes` which all cores share. `bandwidth` is bytes a second from
     memory for one core, `ghz` the sustained clock: both are for rooflines only, never for choosing a schedule.
 
-    On a GPU a core is a multiprocessor and a vector a warp; all cores share the L2, and there is no L3. The last three fields are for GPUs
+    On a GPU a core is a multiprocessor and a vector a warp; all cores share the L2, and there is no L3. The next three fields are for GPUs
     alone: how many threads and how much statically allocated shared memory one block may have, and the compute capability (80 for 8.0).
+
+    On a microcontroller: whether it has Thumb-2 (all but M0 and M0+), the DSP extension (SMLAD and its kin on 16-bit pairs), Helium (M-profile
+    vectors, 128 bits wide), and floating point in hardware.
     """
 
     cores: int = 1
@@ -28,6 +31,10 @@ class Machine:
     threads_per_block: int = 0
     shared_bytes: int = 0
     compute_capability: int = 0
+    thumb2: bool = False
+    dsp: bool = False
+    helium: bool = False
+    fpu: bool = False
 
     def lanes(self, item_bytes: int = 4) -> int:
         """Elements of `item_bytes` that fill one vector register."""

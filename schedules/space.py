@@ -7,21 +7,28 @@ A point, one value for each knob, is a plain dict: it prints, it diffs, it is on
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 from tvm.s_tir import Schedule
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Value = int | str | bool
 Point = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a rule offers for one program. `default` is good without any search; `apply` makes the loops of one point."""
+    """What a rule offers for one program. `default` is good without any search; `apply` makes the loops of one point.
+
+    Where a point wants the constant operands in another form, `pack` makes that of them: those of one call in, in order, the new ones out.
+    """
 
     rule: str
     default: Point
     apply: Callable[[Point], Schedule] = field(repr=False)
     knobs: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    pack: Callable[[Point, Sequence[Array]], list[Array]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         assert self.default.keys() == self.knobs.keys(), f"{self.rule}: the default point names other knobs than the space"

@@ -13,6 +13,17 @@ if TYPE_CHECKING:  # running a library reads targets, and must not load TVM
 
 
 @dataclass(frozen=True)
+class Memory:
+    """One memory of a board. `kind` is flash or ram; a lower `speed` is slower (1.0: no wait states)."""
+
+    name: str
+    kind: str
+    base: int
+    bytes: int
+    speed: float = 1.0
+
+
+@dataclass(frozen=True)
 class Target:
     """One machine, or one kind of machines. Families differ in code; targets of a family only in these fields."""
 
@@ -22,6 +33,8 @@ class Target:
     codegen: Mapping[str, object]  # handed to tvm.target.Target as it is
     machine: Machine
     features: Sequence[str] = field(default=())  # what a CPU must have to run the result, in the operating system's words
+    memory: Sequence[Memory] = field(default=())  # of a board; empty where only the core is known
+    board: Mapping[str, object] = field(default_factory=dict)  # how to flash it or emulate it; its family's runner reads it
 
 
 @dataclass(frozen=True)

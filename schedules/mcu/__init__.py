@@ -1,0 +1,1 @@
+"""Rules for microcontrollers: kernels written for the shape of one layer, in C. `RULES`: most specific first, the last takes everything."""
