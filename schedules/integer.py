@@ -7,6 +7,7 @@ Programs without this attribute are scheduled by what their loops say.
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tvm import tirx
 
@@ -95,4 +96,5 @@ def read(program: tirx.PrimFunc) -> Conv2D | Depthwise | None:
         return None
     entry = json.loads(str(program.attrs[ATTRIBUTE]))
     kind = KINDS[entry.pop("op")]
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return kind(**values)

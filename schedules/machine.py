@@ -14,8 +14,8 @@ class Machine:
     On a GPU a core is a multiprocessor and a vector a warp; all cores share the L2, and there is no L3. The next three fields are for GPUs
     alone: how many threads and how much statically allocated shared memory one block may have, and the compute capability (80 for 8.0).
 
-    On a microcontroller: whether it has Thumb-2 (all but M0 and M0+), the DSP extension (SMLAD and its kin on 16-bit pairs), Helium (M-profile
-    vectors, 128 bits wide), and floating point in hardware.
+    On a microcontroller: whether it has Thumb-2 (all but M0 and M0+), the DSP extension (SMLAD and its kin on 16-bit pairs), Helium
+    (M-profile vectors, 128 bits wide), and floating point in hardware.
     """
 
     cores: int = 1

@@ -34,7 +34,8 @@ static inline int32_t stack_smlad(int32_t a, int32_t b, int32_t acc) {
 #if defined(__ARM_FEATURE_DSP)
   int32_t r; __asm("smlad %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc)); return r;
 #else
-  return (int32_t)((uint32_t)acc + (uint32_t)((int16_t)a * (int16_t)b) + (uint32_t)((int16_t)((uint32_t)a >> 16) * (int16_t)((uint32_t)b >> 16)));
+  int32_t low = (int16_t)a * (int16_t)b, high = (int16_t)((uint32_t)a >> 16) * (int16_t)((uint32_t)b >> 16);
+  return (int32_t)((uint32_t)acc + (uint32_t)low + (uint32_t)high);
 #endif
 }""",
     "stack_requantize": """\
