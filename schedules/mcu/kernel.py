@@ -32,6 +32,6 @@ def as_schedule(program: tirx.PrimFunc, kernel: Kernel) -> Schedule:
     attributes = {
         "stack.c": kernel.source,
         "stack.scratch": kernel.scratch,
-        "stack.overlap": json.dumps(None if kernel.overlap is None else [kernel.overlap, kernel.exact]),
+        "stack.overlap": json.dumps({} if kernel.overlap is None else {"0": [kernel.overlap, kernel.exact]}),
     }
     return Schedule(program.with_attrs(attributes))

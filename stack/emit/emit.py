@@ -22,7 +22,38 @@ def emit(
 ) -> None:
     """Emit the scheduled `module` into `folder`."""
     name = native.c_name(signature.name)
-    program = read_program(module, signature.input_names, signature.output_names)
+    if family.container == "c":
+        from stack.emit import c_project
+
+        write = c_project.write
+    else:
+        write = write_binary
+    written = write(name, signature, module, target, family, folder, on_progress)
+    manifest = {
+        "format": manifests.FORMAT,
+        "name": name,
+        "container": family.container,
+        "target": {"name": target.name, "family": target.family, "features": list(target.features), "codegen": dict(target.codegen)},
+        "machine": asdict(target.machine),
+        "versions": {package: importlib.metadata.version(package) for package in ("stack-compiler", "apache-tvm")},
+        **written,
+        "files": {file.name: manifests.sha256(file) for file in sorted(folder.iterdir())},
+    }
+    (folder / manifests.NAME).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def write_binary(
+    name: str,
+    signature: Signature,
+    module: tvm.IRModule,
+    target: Target,
+    family: Family,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, object]:
+    """A shared library and its weights; returns what the manifest says of them."""
+    names = [state.name for state in signature.states]  # where nothing keeps them, states are inputs and outputs like others
+    program = read_program(module, [*signature.input_names, *names], [*signature.output_names, *names])
     programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
     used = sorted({step.kernel for step in program.steps if step.kernel})
     with tempfile.TemporaryDirectory(prefix="stack-build-") as work:
@@ -33,21 +64,13 @@ def emit(
             (folder / f"{name}.h").write_text(native.header(name, program, target.name))
             native.link(name, native.source(name, program), objects, folder, Path(work))
     program.write_weights(folder / "weights.bin")
-    manifest = {
-        "format": manifests.FORMAT,
-        "name": name,
-        "container": family.container,
-        "target": {"name": target.name, "family": target.family, "features": list(target.features), "codegen": dict(target.codegen)},
-        "machine": asdict(target.machine),
-        "versions": {package: importlib.metadata.version(package) for package in ("stack-compiler", "apache-tvm")},
+    return {
         "inputs": [asdict(tensor) for tensor in program.inputs],
         "outputs": [asdict(tensor) for tensor in program.outputs],
         "arena_bytes": program.arena_bytes,
         "weight_bytes": program.weight_bytes,
         "operators": [operator(step, programs) for step in program.steps],
-        "files": {file.name: manifests.sha256(file) for file in sorted(folder.iterdir())},
     }
-    (folder / manifests.NAME).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def operator(step: Step, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:

@@ -1,0 +1,75 @@
+"""The C container: a project of C99 files that builds with any compiler for the core, and for a board flashes as it is.
+
+model.h, model.c, weights.c, what builds them (from the family), and report.html. No malloc, no operating system, no TVM.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import tvm
+from tvm import tirx
+
+from stack.emit import c_model
+from stack.emit.c_network import Layer, Network, read_network
+from stack.frontends.model import Signature
+from targets.target import Family, Target
+
+
+def write(
+    name: str,
+    signature: Signature,
+    module: tvm.IRModule,
+    target: Target,
+    _family: Family,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, object]:
+    """Write the sources into `folder`; returns what the manifest says of them."""
+    network = read_network(module, signature, name)
+    programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
+    described = describe(network, signature, programs)
+    (folder / "model.h").write_text(c_model.header(name, network, signature, target.name))
+    (folder / "model.c").write_text(c_model.source(name, network, programs, target.name))
+    (folder / "weights.c").write_text(c_model.weights(name, network))
+    project = import_module(f"targets.{target.family}.project")
+    files: Mapping[str, str] = project.board_files(target, name, described)
+    for title, text in files.items():
+        (folder / title).write_text(text)
+    on_progress(1, 1)
+    return described
+
+
+def describe(network: Network, signature: Signature, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
+    quantization = {title: asdict(value) for title, value in signature.quantization.items()}
+    return {
+        "inputs": [asdict(tensor) for tensor in network.inputs],
+        "outputs": [asdict(tensor) for tensor in network.outputs],
+        "input_names": c_model.identifiers(network.inputs, "input"),
+        "output_names": c_model.identifiers(network.outputs, "output"),
+        "quantization": quantization,
+        "states": [{"name": state.name, "shape": list(state.initial.shape), "dtype": str(state.initial.dtype)} for state in network.states],
+        "arena_bytes": network.arena_bytes,
+        "arena": [{"name": b.name, "offset": b.offset, "bytes": b.bytes, "first": b.first, "last": b.last} for b in network.buffers],
+        "weight_bytes": sum(weight.array.nbytes for weight in network.weights),
+        "operators": [operator(layer, programs) for layer in network.layers],
+    }
+
+
+def operator(layer: Layer, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
+    """What the profiler and the report need to know of one layer."""
+    if layer.kernel is None:
+        return {"kernel": "copy", "rule": "copy", "decision": {}, "flops": 0, "bytes": 0, "macs": 0, "weight_bytes": 0, "shapes": ""}
+    attributes = programs[layer.kernel].attrs
+    return {
+        "kernel": layer.kernel,
+        "rule": str(attributes["stack.rule"]),
+        "decision": json.loads(str(attributes["stack.decision"])),
+        "flops": int(attributes["stack.flops"]),
+        "bytes": int(attributes["stack.bytes"]),
+        "macs": layer.macs,
+        "weight_bytes": layer.weight_bytes,
+        "shapes": layer.shapes,
+    }
