@@ -12,7 +12,7 @@ from pathlib import Path
 import tvm
 from tvm import tirx
 
-from stack.emit import c_model
+from stack.emit import c_model, c_report
 from stack.emit.c_network import Layer, Network, read_network
 from stack.frontends.model import Signature
 from targets.target import Family, Target
@@ -34,6 +34,7 @@ def write(
     (folder / "model.h").write_text(c_model.header(name, network, signature, target.name))
     (folder / "model.c").write_text(c_model.source(name, network, programs, target.name))
     (folder / "weights.c").write_text(c_model.weights(name, network))
+    (folder / "report.html").write_text(c_report.page(name, target.name, described))
     project = import_module(f"targets.{target.family}.project")
     files: Mapping[str, str] = project.board_files(target, name, described)
     for title, text in files.items():

@@ -1,0 +1,37 @@
+"""Scheduled TensorIR -> the plain tree of statements that `c_printer` prints: loops, stores, local buffers.
+
+    with T.sblock("pool"): T.init(): acc = 0; ...     ->     acc[0] = 0;  for i: acc[0] = acc[0] + x[0, h, i, c]
+
+Indices keep one number a dimension; `c_expressions` makes addresses of them. (TVM's `FlattenBuffer` would make them here, and wrongly:
+see `shield_division`.)
+"""
+
+import tvm
+from tvm import s_tir, tirx
+
+
+def lowering() -> tvm.transform.Sequential:
+    s, t = s_tir.transform, tirx.transform
+    return tvm.transform.Sequential(
+        [
+            s.CanonicalizeLoop(),
+            s.LowerInitBlock(),
+            s.PlanAndUpdateBufferAllocationLocation(),
+            s.ConvertBlocksToOpaque(),
+            s.CompactBufferAllocation(),
+            s.LowerMatchBuffer(),
+            s.StmtSimplify(),
+            s.LowerOpaqueBlock(),
+            s.LoopPartition(),
+            t.StmtSimplify(),  # decides the conditions that are now constant
+            s.HoistIfThenElse(),
+            t.UnrollLoop(),
+            t.StmtSimplify(),
+            t.RemoveNoOp(),
+            s.RewriteUnsafeSelect(),
+        ]
+    )
+
+
+def lower(program: tirx.PrimFunc) -> tirx.PrimFunc:
+    return lowering()(tvm.IRModule({"main": program.with_attr("global_symbol", "main")}))["main"]
