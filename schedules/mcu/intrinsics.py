@@ -47,6 +47,36 @@ static inline int32_t stack_requantize(int32_t acc, int32_t multiplier, int32_t 
 }""",
     "stack_clip": """\
 static inline int32_t stack_clip(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }""",
+    "stack_clipf": """\
+static inline float stack_clipf(float v, float low, float high) { return v < low ? low : v > high ? high : v; }""",
+    "stack_min": """\
+static inline int32_t stack_min(int32_t a, int32_t b) { return a < b ? a : b; }""",
+    "stack_max": """\
+static inline int32_t stack_max(int32_t a, int32_t b) { return a > b ? a : b; }""",
+    "stack_min64": """\
+static inline int64_t stack_min64(int64_t a, int64_t b) { return a < b ? a : b; }""",
+    "stack_max64": """\
+static inline int64_t stack_max64(int64_t a, int64_t b) { return a > b ? a : b; }""",
+    "stack_minf": """\
+static inline float stack_minf(float a, float b) { return a < b ? a : b; }""",
+    "stack_maxf": """\
+static inline float stack_maxf(float a, float b) { return a > b ? a : b; }""",
+    "stack_floordiv": """\
+/* a / b rounded down */
+static inline int32_t stack_floordiv(int32_t a, int32_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }""",
+    "stack_floormod": """\
+/* what a division rounded down leaves: it has the sign of b */
+static inline int32_t stack_floormod(int32_t a, int32_t b) { return a % b != 0 && (a % b < 0) != (b < 0) ? a % b + b : a % b; }""",
+    "stack_floordiv64": """\
+static inline int64_t stack_floordiv64(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }""",
+    "stack_floormod64": """\
+static inline int64_t stack_floormod64(int64_t a, int64_t b) { return a % b != 0 && (a % b < 0) != (b < 0) ? a % b + b : a % b; }""",
+    "stack_sigmoidf": """\
+static inline float stack_sigmoidf(float x) { return 1.0f / (1.0f + expf(-x)); }""",
+    "stack_float_of_bits": """\
+static inline float stack_float_of_bits(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }""",
+    "stack_bits_of_float": """\
+static inline int32_t stack_bits_of_float(float v) { int32_t bits; memcpy(&bits, &v, 4); return bits; }""",
 }  # fmt: skip
 
 
