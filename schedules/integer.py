@@ -25,7 +25,7 @@ class Convolution:
         y = clip(requantize(acc, multiplier, shift) + y_zero, low, high)
 
     `requantize` is TFLite Micro's MultiplyByQuantizedMultiplier with two roundings; a positive shift is to the left. `pad` is top, left,
-    bottom, right. The last three say for which shortcuts there is room: `right_shifts` that no shift is to the left, `narrow` that no
+    bottom, right. The last three say for which shortcuts there is room: `right_shifts` that every shift is below 0, `narrow` that no
     weight is -128, `weight_sum` bounds sum(abs(w)) of any filter (rounded up to a power of two, so that alike layers share a program).
     """
 
