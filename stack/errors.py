@@ -38,6 +38,10 @@ class UnknownTarget(StackError):
     """No target has that name."""
 
 
+class DoesNotFit(StackError):
+    """The model needs more memory than the board has."""
+
+
 class BadInput(StackError):
     """An array given to `run` has the wrong name, shape or dtype."""
 

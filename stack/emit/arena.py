@@ -8,21 +8,22 @@ Lee 2020, arXiv:2001.03288), then a local search over orders with a fixed seed, 
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 ROUNDS = 3000  # of the local search; each places all buffers once
 
 
 @dataclass(eq=False)
 class Buffer:
-    """`first` and `last` are the steps that touch it, both included."""
+    """`first` and `last` are the steps that touch it, both included; `memory` is the arena it lies in, where there are several."""
 
     name: str
     bytes: int
     first: int
     last: int
     align: int = 4
-    offset: int = field(default=0, compare=False)
+    offset: int = 0
+    memory: int = 0
 
     def meets(self, other: "Buffer") -> bool:
         return self.first <= other.last and other.first <= self.last

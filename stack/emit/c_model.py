@@ -12,9 +12,10 @@ from tvm import tirx
 from schedules import integer
 from schedules.mcu.intrinsics import used
 from stack.emit.arena import Buffer
-from stack.emit.c_network import ARENA_ALIGN, Held, Layer, Network, Operand, Weight
+from stack.emit.c_network import Held, Layer, Network, Operand, Weight
 from stack.emit.c_printer import print_function
 from stack.emit.native import C_TYPES, c_name
+from stack.emit.placement import ARENA_ALIGN, Placement
 from stack.frontends.model import Signature
 from stack.manifest import Tensor
 
@@ -33,17 +34,23 @@ def identifiers(tensors: Sequence[Tensor], kind: str) -> list[str]:
     return [name if names.count(name) == 1 else f"{kind}_{index}" for index, name in enumerate(names)]
 
 
-def parameters(name: str, network: Network) -> list[str]:
-    """Of the run function: state, inputs, outputs, arena."""
+def arena_names(placement: Placement) -> list[str]:
+    """The parameters for arenas: `arena`, then one named after each further memory."""
+    further = placement.rams[1 : len(placement.arenas)]
+    return ["arena", *[f"arena_{c_name(ram.name).lower()}" for ram in further]]
+
+
+def parameters(name: str, network: Network, placement: Placement) -> list[str]:
+    """Of the run function: state, inputs, outputs, arenas."""
     made = [f"struct {name}_state *state"] if network.states else []
     pairs = zip(network.inputs, identifiers(network.inputs, "input"), strict=True)
     made += [f"const {C_TYPES[tensor.dtype]} {title}[{count(tensor)}]" for tensor, title in pairs]
     pairs = zip(network.outputs, identifiers(network.outputs, "output"), strict=True)
     made += [f"{C_TYPES[tensor.dtype]} {title}[{count(tensor)}]" for tensor, title in pairs]
-    return [*made, "void *arena"]
+    return [*made, *[f"void *{title}" for title in arena_names(placement)]]
 
 
-def header(name: str, network: Network, signature: Signature, target: str) -> str:
+def header(name: str, network: Network, placement: Placement, signature: Signature, target: str) -> str:
     upper = name.upper()
     guard = f"{upper}_MODEL_H"
     lines = [
@@ -55,7 +62,7 @@ def header(name: str, network: Network, signature: Signature, target: str) -> st
         'extern "C" {',
         "#endif",
         "",
-        f"#define {upper}_ARENA_BYTES {network.arena_bytes} /* inputs and outputs included */",
+        *arena_sizes(upper, placement),
         f"#define {upper}_ARENA_ALIGN {ARENA_ALIGN}",
         "",
     ]
@@ -67,9 +74,7 @@ def header(name: str, network: Network, signature: Signature, target: str) -> st
             label = f"{upper}_{title.upper()}"
             lines.append(f"/* {kind} '{tensor.name}': {C_TYPES[tensor.dtype]} {list(tensor.shape)} */")
             lines.append(f"#define {label}_SIZE {count(tensor)}")
-            lines.append(
-                f"#define {label}_OFFSET {buffer.offset} /* its place in the arena: pass that address, and nothing is copied */"
-            )
+            lines.append(f"#define {label}_OFFSET {buffer.offset} /* its place in the arena: pass that address, and nothing is copied */")
             if quantization := signature.quantization.get(tensor.name):
                 lines.append(f"#define {label}_SCALE {np.float32(quantization.scale)!s}f /* real = (value - zero point) * scale */")
                 lines.append(f"#define {label}_ZERO_POINT {quantization.zero_point}")
@@ -85,7 +90,7 @@ def header(name: str, network: Network, signature: Signature, target: str) -> st
         "/* Runs the network once; returns one of the above. All memory it writes is the outputs, the arena"
         + (" and the state" if network.states else "")
         + ": it is reentrant. */",
-        f"int {name}_run({', '.join(parameters(name, network))});",
+        f"int {name}_run({', '.join(parameters(name, network, placement))});",
         "",
         "#ifdef __cplusplus",
         "}",
@@ -93,6 +98,13 @@ def header(name: str, network: Network, signature: Signature, target: str) -> st
         "#endif",
     ]
     return "\n".join(lines) + "\n"
+
+
+def arena_sizes(upper: str, placement: Placement) -> list[str]:
+    lines = [f"#define {upper}_ARENA_BYTES {placement.arenas[0]} /* inputs and outputs included */"]
+    for title, size, ram in zip(arena_names(placement)[1:], placement.arenas[1:], placement.rams[1:], strict=True):
+        lines.append(f"#define {upper}_{title.upper()}_BYTES {size} /* for memory that is slower than the first arena's: {ram.name} */")
+    return lines
 
 
 def state_fields(network: Network) -> list[tuple[str, tvm.runtime.Object]]:
@@ -122,7 +134,7 @@ def place(operand: Operand, fields: Mapping[str, str]) -> str:
         return operand.name
     if isinstance(operand, Held):
         return f"state->{fields[operand.state.name]}"
-    return f"a + {operand.offset}"
+    return f"a{operand.memory or ''} + {operand.offset}"
 
 
 def call(layer: Layer, fields: Mapping[str, str]) -> str:
@@ -131,11 +143,11 @@ def call(layer: Layer, fields: Mapping[str, str]) -> str:
         _, to = layer.operands
         size = to.bytes if isinstance(to, (Buffer, Held)) else to.array.nbytes
         return f"memmove({places[1]}, {places[0]}, {size});"
-    pointers = [f"(void *)({text})" if text.startswith("a ") else text for text in places]
+    pointers = [f"(void *)({text})" if " + " in text else text for text in places]
     return f"{layer.kernel}({', '.join(pointers)});"
 
 
-def source(name: str, network: Network, programs: Mapping[str, tirx.PrimFunc], target: str) -> str:
+def source(name: str, network: Network, placement: Placement, programs: Mapping[str, tirx.PrimFunc], target: str) -> str:
     by_kernel: dict[str, list[tuple[int, Layer]]] = {}
     for index, layer in enumerate(network.layers):
         if layer.kernel:
@@ -155,7 +167,7 @@ def source(name: str, network: Network, programs: Mapping[str, tirx.PrimFunc], t
     fields = {state.name: title for title, state in state_fields(network)}
     if network.states:
         blocks.append(reset(name, network))
-    blocks.append(run_function(name, network, fields))
+    blocks.append(run_function(name, network, placement, fields))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -174,22 +186,26 @@ def reset(name: str, network: Network) -> str:
     return "\n".join([*lines, "}"])
 
 
-def run_function(name: str, network: Network, fields: Mapping[str, str]) -> str:
+def run_function(name: str, network: Network, placement: Placement, fields: Mapping[str, str]) -> str:
     inputs, outputs = identifiers(network.inputs, "input"), identifiers(network.outputs, "output")
-    pointers = [*(["state"] if network.states else []), *inputs, *outputs, "arena"]
+    arenas = arena_names(placement)
+    pointers = [*(["state"] if network.states else []), *inputs, *outputs, *arenas]
+    unaligned = " || ".join(f"(uintptr_t){title} % {name.upper()}_ARENA_ALIGN" for title in arenas)
     lines = [
-        f"int {name}_run({', '.join(parameters(name, network))}) {{",
+        f"int {name}_run({', '.join(parameters(name, network, placement))}) {{",
         f"  if ({' || '.join(f'!{pointer}' for pointer in pointers)}) return {name.upper()}_NULL_POINTER;",
-        f"  if ((uintptr_t)arena % {name.upper()}_ARENA_ALIGN) return {name.upper()}_ARENA_NOT_ALIGNED;",
-        "  char *a = arena;",
+        f"  if ({unaligned}) return {name.upper()}_ARENA_NOT_ALIGNED;",
+        *[f"  char *a{index or ''} = {title};" for index, title in enumerate(arenas)],
     ]
     for title, buffer in zip(inputs, network.input_buffers, strict=True):
-        lines.append(f"  if ((const void *){title} != a + {buffer.offset}) memmove(a + {buffer.offset}, {title}, {buffer.bytes});")
+        here = place(buffer, fields)
+        lines.append(f"  if ((const void *){title} != {here}) memmove({here}, {title}, {buffer.bytes});")
     for index, layer in enumerate(network.layers):
         lines.append(f"  {call(layer, fields)}")
         lines.append(f"  STEP({index});")
     for title, buffer in zip(outputs, network.output_buffers, strict=True):
-        lines.append(f"  if ((void *){title} != a + {buffer.offset}) memmove({title}, a + {buffer.offset}, {buffer.bytes});")
+        here = place(buffer, fields)
+        lines.append(f"  if ((void *){title} != {here}) memmove({title}, {here}, {buffer.bytes});")
     return "\n".join([*lines, f"  return {name.upper()}_OK;", "}"])
 
 
@@ -197,11 +213,13 @@ def declaration(weight: Weight) -> str:
     return f"const {C_TYPES[str(weight.array.dtype)]} {weight.name}[{max(weight.array.size, 1)}]"
 
 
-def weights(name: str, network: Network) -> str:
-    """weights.c: every constant, in flash."""
+def weights(name: str, network: Network, placement: Placement) -> str:
+    """weights.c: every constant, in flash; what is for a further flash in a section of that name."""
     blocks = [f"/* Constants of {name}, packed for its kernels. */\n#include <stdint.h>"]
     for weight in network.weights:
-        blocks.append(f"extern {declaration(weight)};\n{declaration(weight)} __attribute__((aligned(4))) = {{\n{values(weight.array)}\n}};")
+        section = f', section(".{c_name(placement.flashes[weight.memory].name)}")' if weight.memory else ""
+        declared = declaration(weight)
+        blocks.append(f"extern {declared};\n{declared} __attribute__((aligned(4){section})) = {{\n{values(weight.array)}\n}};")
     return "\n\n".join(blocks) + "\n"
 
 

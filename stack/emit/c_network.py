@@ -1,7 +1,7 @@
 """Read the scheduled main as layers over buffers: what the planner places and the C project prints.
 
 in:  main in the form of `CallTIRRewrite`: f(x, constants, out) over parameters, allocated tensors and views, and programs with kernels
-out: Network: buffers with lives and offsets, one Layer per call, constants by name, and where states come from and go to
+out: Network: buffers with their lives, one Layer per call, constants by name, and where states come from and go to
 """
 
 import json
@@ -14,20 +14,19 @@ from tvm.ir import GenericConst
 
 from relay_passes.plan_memory import ALLOC, RESHAPE, is_op, nbytes
 from schedules import integer
-from stack.emit.arena import Buffer, Overlap, place
+from stack.emit.arena import Buffer, Overlap
 from stack.emit.program import Constants, Program, tensor
 from stack.frontends.model import Signature, State
 from stack.manifest import Tensor
 
-ARENA_ALIGN = 16
 
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Weight:
-    """A constant operand; `name` is its C identifier."""
+    """A constant operand; `name` is its C identifier, `memory` the flash it lies in, where there are several."""
 
     name: str
     array: np.ndarray
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Layer:
 
 @dataclass
 class Network:
-    """`arena_bytes` covers inputs and outputs as well: the caller may read and write them in place."""
+    """A whole model. Inputs and outputs are buffers as well: the caller may write and read them in place."""
 
     inputs: list[Tensor]
     outputs: list[Tensor]
@@ -68,16 +67,13 @@ class Network:
     buffers: list[Buffer] = field(default_factory=list)
     overlaps: list[Overlap] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
-    arena_bytes: int = 0
 
 
 def read_network(module: tvm.IRModule, signature: Signature, name: str) -> Network:
-    """The layers of `module["main"]`, every buffer placed. `name` begins the identifiers of weights."""
+    """The layers of `module["main"]`; `place_network` then places them. `name` begins the identifiers of weights."""
     reader = Reader(module, signature, name)
     reader.read()
-    network = reader.network
-    network.arena_bytes = -(-place(network.buffers, network.overlaps) // ARENA_ALIGN) * ARENA_ALIGN
-    return network
+    return reader.network
 
 
 class Reader:

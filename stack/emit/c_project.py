@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 
 import tvm
@@ -14,8 +15,9 @@ from tvm import tirx
 
 from stack.emit import c_model, c_report
 from stack.emit.c_network import Layer, Network, read_network
+from stack.emit.placement import Placement, place_network
 from stack.frontends.model import Signature
-from targets.target import Family, Target
+from targets.target import Target
 
 
 def write(
@@ -23,17 +25,17 @@ def write(
     signature: Signature,
     module: tvm.IRModule,
     target: Target,
-    _family: Family,
     folder: Path,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, object]:
     """Write the sources into `folder`; returns what the manifest says of them."""
     network = read_network(module, signature, name)
+    placement = place_network(network, target.memory, target.name)
     programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
-    described = describe(network, signature, programs)
-    (folder / "model.h").write_text(c_model.header(name, network, signature, target.name))
-    (folder / "model.c").write_text(c_model.source(name, network, programs, target.name))
-    (folder / "weights.c").write_text(c_model.weights(name, network))
+    described = describe(network, placement, signature, programs)
+    (folder / "model.h").write_text(c_model.header(name, network, placement, signature, target.name))
+    (folder / "model.c").write_text(c_model.source(name, network, placement, programs, target.name))
+    (folder / "weights.c").write_text(c_model.weights(name, network, placement))
     (folder / "report.html").write_text(c_report.page(name, target.name, described))
     project = import_module(f"targets.{target.family}.project")
     files: Mapping[str, str] = project.board_files(target, name, described)
@@ -43,7 +45,7 @@ def write(
     return described
 
 
-def describe(network: Network, signature: Signature, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
+def describe(network: Network, placement: Placement, signature: Signature, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
     quantization = {title: asdict(value) for title, value in signature.quantization.items()}
     return {
         "inputs": [asdict(tensor) for tensor in network.inputs],
@@ -52,8 +54,15 @@ def describe(network: Network, signature: Signature, programs: Mapping[str, tirx
         "output_names": c_model.identifiers(network.outputs, "output"),
         "quantization": quantization,
         "states": [{"name": state.name, "shape": list(state.initial.shape), "dtype": str(state.initial.dtype)} for state in network.states],
-        "arena_bytes": network.arena_bytes,
-        "arena": [{"name": b.name, "offset": b.offset, "bytes": b.bytes, "first": b.first, "last": b.last} for b in network.buffers],
+        "arena_bytes": sum(placement.arenas),
+        "arenas": [
+            {"parameter": title, "bytes": size, "memory": ram.name if ram else None}
+            for title, size, ram in zip_longest(c_model.arena_names(placement), placement.arenas, placement.rams[: len(placement.arenas)])
+        ],
+        "arena": [
+            {"name": b.name, "offset": b.offset, "bytes": b.bytes, "memory": b.memory, "first": b.first, "last": b.last}
+            for b in network.buffers
+        ],
         "weight_bytes": sum(weight.array.nbytes for weight in network.weights),
         "operators": [operator(layer, programs) for layer in network.layers],
     }

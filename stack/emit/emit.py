@@ -25,10 +25,9 @@ def emit(
     if family.container == "c":
         from stack.emit import c_project
 
-        write = c_project.write
+        written = c_project.write(name, signature, module, target, folder, on_progress)
     else:
-        write = write_binary
-    written = write(name, signature, module, target, family, folder, on_progress)
+        written = write_binary(name, signature, module, target, family, folder, on_progress)
     manifest = {
         "format": manifests.FORMAT,
         "name": name,
