@@ -13,7 +13,6 @@ from schedules import integer
 from schedules.mcu.intrinsics import used
 from stack.emit.arena import Buffer
 from stack.emit.c_network import Held, Layer, Network, Operand, Weight
-from stack.emit.c_printer import print_function
 from stack.emit.native import C_TYPES, c_name
 from stack.emit.placement import ARENA_ALIGN, Placement
 from stack.frontends.model import Signature
@@ -122,13 +121,6 @@ def heading(program: tirx.PrimFunc, layers: list[tuple[int, Layer]]) -> str:
     return f"/* {text}\n   rule {program.attrs['stack.rule']} {'' if decision == '{}' else decision} */".replace(" */", " */")
 
 
-def definition(kernel: str, program: tirx.PrimFunc) -> str:
-    """The function of one program: its kernel, or its loops printed."""
-    if "stack.c" in program.attrs:
-        return str(program.attrs["stack.c"]).replace("KERNEL", kernel).strip()
-    return print_function(program, kernel).strip()
-
-
 def place(operand: Operand, fields: Mapping[str, str]) -> str:
     if isinstance(operand, Weight):
         return operand.name
@@ -152,10 +144,10 @@ def source(name: str, network: Network, placement: Placement, programs: Mapping[
     for index, layer in enumerate(network.layers):
         if layer.kernel:
             by_kernel.setdefault(layer.kernel, []).append((index, layer))
-    definitions = {kernel: definition(kernel, programs[kernel]) for kernel in by_kernel}
+    definitions = {kernel: str(programs[kernel].attrs["stack.c"]).replace("KERNEL", kernel).strip() for kernel in by_kernel}
     blocks = [
         f"/* {name}, compiled by Stack for {target}. Do not edit: made by `stackc compile`. */\n"
-        '#include "model.h"\n\n#include <math.h>\n#include <stddef.h>\n#include <string.h>',
+        '#include "model.h"\n\n#include <math.h>\n#include <stdbool.h>\n#include <stddef.h>\n#include <string.h>',
         "#ifdef STACK_PROFILE\nvoid stack_profile_step(int step); /* called after each layer */\n"
         "#define STEP(layer) stack_profile_step(layer)\n#else\n#define STEP(layer) (void)0\n#endif",
     ]

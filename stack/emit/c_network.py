@@ -132,7 +132,7 @@ class Reader:
             if isinstance(operand, Buffer):
                 operand.last = max(operand.last, step)
         if scratch := int(program.attrs.get("stack.scratch", 0)):
-            self.network.buffers.append(Buffer(f"scratch of layer {step + 1}", scratch, step, step))
+            self.network.buffers.append(Buffer(f"scratch of layer {step + 1}", scratch, step, step, align=8))
             operands.append(self.network.buffers[-1])
         self.permit(program, operands, out)
         op = integer.read(program)
