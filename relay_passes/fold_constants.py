@@ -144,7 +144,12 @@ def operands(call: relax.Call) -> Arrays | None:
 
 @rewrites(*TABLE)
 def compute(call: relax.Call, _graph: Graph) -> relax.Expr | None:
-    if not is_tensor(call):
+    return fold_call(call)
+
+
+def fold_call(call: relax.Call) -> relax.Expr | None:
+    """The value of a call whose arguments are constants, None where it has to stay."""
+    if op_name(call) not in TABLE or not is_tensor(call):
         return None
     values = operands(call)
     if values is None:

@@ -11,7 +11,7 @@ import tvm
 
 from schedules.apply import schedule
 from stack.emit.emit import emit
-from stack.frontends.onnx import load
+from stack.frontends.load import load
 from stack.library import Library, checked_threads
 from stack.manifest import parse
 from stack.trace import instruments, show_programs

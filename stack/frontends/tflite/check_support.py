@@ -1,0 +1,81 @@
+"""Name every operator and every quantisation of the graph that we cannot compile, all at once, before anything is imported."""
+
+from stack.errors import UnsupportedOp
+from stack.frontends.tflite.conversion import is_quantized
+from stack.frontends.tflite.graph import Graph, Node, Source, Tensor
+from stack.frontends.tflite.operators import REAL, STORED
+
+DTYPES = {"bool", "float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "resource"}
+CONTROL = "its branches or its body would run as the values ask, and a model is compiled as a straight line"
+DATA_DEPENDENT = "the shape of its result depends on its input's values"
+REASONS = {
+    **dict.fromkeys(("IF", "WHILE", "CALL"), CONTROL),
+    **dict.fromkeys(
+        ("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "WHERE", "UNIQUE", "TFLite_Detection_PostProcess"), DATA_DEPENDENT
+    ),
+    **dict.fromkeys(("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"), "it is random"),
+}
+WEIGHTS = {  # where the weights of an operator are among its inputs, and its activations
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"), (1, 0)),
+    "TRANSPOSE_CONV": (1, 2),
+}
+ANY_SCALE = ("QUANTIZE", "DEQUANTIZE")
+
+
+def reason_against(node: Node, graph: Graph) -> str | None:
+    """Why the node cannot be compiled, or None."""
+    if node.op in REASONS:
+        return REASONS[node.op]
+    if node.op not in REAL and node.op not in STORED:
+        return "not known"
+    inputs = [graph.tensors[index] for index in node.inputs if index >= 0]
+    outputs = [graph.tensors[index] for index in node.outputs]
+    for tensor in (*inputs, *outputs):
+        if tensor.dtype not in DTYPES:
+            return f"element type {'string' if tensor.dtype == 'str' else tensor.dtype} of {tensor.name!r} is not compiled"
+        if tensor.sparse:
+            return f"{tensor.name!r} is stored sparse"
+        if tensor.affine is not None and is_quantized(tensor) and not tensor.affine.scale.all():
+            return f"the scale of {tensor.name!r} is zero"
+        if tensor.affine is not None and is_quantized(tensor) and tensor.value is None and not tensor.affine.per_tensor:
+            return f"{tensor.name!r} is quantised per channel, which only weights can be"
+    return reason_against_quantization(node, inputs, outputs)
+
+
+def reason_against_quantization(node: Node, inputs: list[Tensor], outputs: list[Tensor]) -> str | None:
+    if node.op not in REAL or node.op in ANY_SCALE:
+        return None
+    for tensor in (*inputs, *outputs):
+        if tensor.dtype == "uint8" and tensor.affine is not None:
+            return f"{tensor.name!r} is quantised to uint8, which TFLite has replaced by int8: convert the model again"
+        if tensor.dtype in ("int8", "int16") and tensor.affine is None:
+            return f"{tensor.name!r} is {tensor.dtype} without a scale"
+    weights, data = (node.inputs[position] if position < len(node.inputs) else -1 for position in WEIGHTS.get(node.op, (0, 0)))
+    if weights >= 0 and data >= 0 and len(inputs) > 1 and node.op in WEIGHTS:
+        named = dict(zip((index for index in node.inputs if index >= 0), inputs, strict=True))
+        if named[data].dtype == "float32" and is_quantized(named[weights]):
+            return (
+                f"its weights {named[weights].name!r} are {named[weights].dtype} and its activations float32, which would be quantised"
+                " anew in each run: convert the model with all in int8, or all in float32"
+            )
+    return None
+
+
+def check_support(source: Source) -> None:
+    """Raises UnsupportedOp with a line for each node that cannot be compiled."""
+    graph = source.main
+    found = [(graph.label(node), node.op, reason) for node in graph.nodes if (reason := reason_against(node, graph))]
+    if found:
+        raise unsupported(found, source.at)
+
+
+def unsupported(found: list[tuple[str, str, str]], at: str) -> UnsupportedOp:
+    """`found` are label, operator and reason of each node."""
+    ops = sorted({op for _, op, _ in found})
+    what = (
+        f"the operator {ops[0]} is not supported here"
+        if len(ops) == 1
+        else f"{len(ops)} operators are not supported here: {', '.join(ops)}"
+    )
+    lines = "".join(f"\n    {label}: {reason}" for label, _, reason in found)
+    return UnsupportedOp(what, at=f"{at}{lines}", hint="cut the model before them, or convert it without them")

@@ -1,0 +1,24 @@
+"""Pooling over windows of an NHWC image. What SAME pads counts for nothing, neither in the average nor in the maximum."""
+
+from collections.abc import Callable
+
+from tvm import relax
+
+from stack.frontends.tflite.conversion import Conversion, Converter, Refused
+from stack.frontends.tflite.operators.convolution import SAME, expect_rank, same_pads
+
+
+def pool(operator: Callable[..., relax.Expr]) -> Converter:
+    def convert(c: Conversion) -> relax.Expr:
+        expect_rank(c, 4)
+        size = (c.option("filter_height"), c.option("filter_width"))
+        strides = (c.option("stride_h"), c.option("stride_w"))
+        if min(*size, *strides) < 1:
+            raise Refused(f"its window {list(size)} and strides {list(strides)} must be positive")
+        pads = same_pads(c.shape(0)[1:3], size, strides, (1, 1)) if c.option("padding") == SAME else (0, 0, 0, 0)
+        return operator(c.real(0), size, strides, pads, layout="NHWC")
+
+    return convert
+
+
+REAL = {"AVERAGE_POOL_2D": pool(relax.op.nn.avg_pool2d), "MAX_POOL_2D": pool(relax.op.nn.max_pool2d)}
