@@ -5,11 +5,13 @@ Names live in scopes, like C's; a name that is taken gets a number.
 
 import re
 
-KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register restrict return short "
-    "signed sizeof static struct switch typedef union unsigned void volatile while bool true false asm typeof near far main index "
-    "y0 y1 yn j0 j1 jn gamma exp log sin cos tan pow sqrt floor ceil round abs div".split()
-)
+KEYWORDS = {
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
+    "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
+    "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "bool", "true", "false", "asm", "typeof", "near",
+    "far", "main", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "exp", "log", "sin", "cos", "tan", "pow", "sqrt",
+    "floor", "ceil", "round", "abs", "div",
+}  # fmt: skip
 NOISE = re.compile(r"^(?:v_|T_|p_|lv\d*_)+|(?:_intermediate|_red|_local|_global)+(?=_|$)")
 
 
@@ -24,7 +26,7 @@ class Names:
     """The names in use, by scope; `scopes[0]` is the function's."""
 
     def __init__(self, reserved: frozenset[str] = frozenset()) -> None:
-        self.scopes: list[set[str]] = [set(KEYWORDS | reserved)]
+        self.scopes: list[set[str]] = [KEYWORDS | reserved]
 
     def push(self) -> None:
         self.scopes.append(set())

@@ -1,0 +1,171 @@
+"""TensorIR statements -> lines of C.
+
+acc[0] = 0                                int32_t acc = 0;
+for i in range(16):                       for (int i = 0; i < 16; i++) {
+    acc[0] = acc[0] + x[i]         ->       acc += x[i];
+                                          }
+"""
+
+from collections.abc import Sequence
+
+from tvm import tirx
+from tvm.ir import Range, TensorLoad
+
+from stack.emit import c_types as c
+from stack.emit.c_expressions import Expressions
+from stack.emit.c_names import Names
+from stack.emit.c_places import Place, Use, are_scalars, elements
+from stack.emit.c_share import repeated
+
+UPDATES = {tirx.Add: "+=", tirx.Sub: "-="}
+
+
+class Statements:
+    """Prints the statements of one program into `lines`."""
+
+    def __init__(self, expressions: Expressions, names: Names, used: Use, offsets: dict[tirx.Expr, int]) -> None:
+        self.expressions, self.names, self.used, self.offsets = expressions, names, used, offsets
+        self.lines: list[str] = []
+        self.depth = 1
+        self.pending: list[tuple[str, str]] = []  # type and name of variables that the next stores may declare
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " * self.depth + text)
+
+    def declare_pending(self) -> None:
+        """Variables whose first value is not known where they come into being."""
+        for kind in dict.fromkeys(kind for kind, _ in self.pending):
+            self.line(f"{kind} {', '.join(name for other, name in self.pending if other == kind)};")
+        self.pending = []
+
+    def emit(self, statement: tirx.Stmt) -> None:
+        if isinstance(statement, tirx.SeqStmt):
+            for part in statement.seq:
+                self.emit(part)
+        elif isinstance(statement, tirx.AllocBuffer):
+            self.allocate(statement.buffer)
+        elif isinstance(statement, tirx.BufferStore):
+            self.store(statement)
+        elif isinstance(statement, tirx.Evaluate) and isinstance(statement.value, tirx.IntImm):
+            pass  # nothing is left of it
+        else:
+            self.declare_pending()
+            self.other(statement)
+
+    def other(self, statement: tirx.Stmt) -> None:
+        if isinstance(statement, tirx.For):
+            self.loop(statement)
+        elif isinstance(statement, tirx.IfThenElse):
+            self.branch(statement)
+        elif isinstance(statement, tirx.While):
+            self.block(f"while ({self.expressions.emit(statement.condition).text})", statement.body)
+            self.line("}")
+        elif isinstance(statement, tirx.Bind):
+            kind, text = self.value(statement.value)
+            name = self.names.new(statement.var.name)
+            self.line(f"const {kind} {name} = {text.text};")
+            self.expressions.variables[statement.var] = c.Text(name, c.POSTFIX, text.kind)
+        elif isinstance(statement, tirx.Evaluate):
+            self.line(f"{self.expressions.emit(statement.value).text};")
+        elif isinstance(statement, tirx.AttrStmt):
+            self.emit(statement.body)
+        else:
+            raise self.expressions.refuse(f"the statement {type(statement).__name__}")
+
+    def allocate(self, buffer: tirx.Expr) -> None:
+        dtype = self.expressions.dtype_of_buffer(buffer)
+        kind, size = c.DECLARED[dtype], elements(buffer)
+        if are_scalars(buffer, self.used):
+            wanted = "acc" if buffer.name.endswith(("_local", "_red")) else buffer.name
+            scalars = tuple(self.names.new(wanted if size == 1 else f"{wanted}{i}") for i in range(size))
+            self.expressions.places[buffer] = Place("", dtype, size, scalars)
+            self.pending += [(kind, name) for name in scalars]
+            return
+        name = self.names.new(buffer.name)
+        offset = self.offsets.get(buffer)
+        self.expressions.places[buffer] = Place(name, dtype, size, offset=offset)
+        self.declare_pending()
+        if offset is None:
+            self.line(f"{kind} {name}[{size}];")
+        else:
+            start = f"((char *)scratch + {offset})" if offset else "scratch"
+            self.line(f"{kind} *{name} = ({kind} *){start};" if offset else f"{kind} *{name} = {start};")
+
+    def share(self, roots: Sequence[tirx.Expr]) -> None:
+        """Give names to what `roots` compute more than once."""
+        printer = self.expressions
+        for expr in repeated(roots, printer.numbering):
+            text = printer.emit(expr)
+            kind = "int" if str(expr.ty) == "bool" else c.NAMES[text.kind]
+            self.declare_pending()
+            name = self.names.new("t")
+            self.line(f"const {kind} {name} = {text.text};")
+            printer.named[printer.numbering.number(expr)] = c.Text(name, c.POSTFIX, text.kind)
+
+    def value(self, expr: tirx.Expr) -> tuple[str, c.Text]:
+        self.share([expr])
+        text = self.expressions.emit(expr)
+        self.expressions.named.clear()
+        dtype = str(expr.ty)
+        return "int" if dtype == "bool" else c.NAMES[text.kind], text
+
+    def store(self, store: tirx.BufferStore) -> None:
+        printer = self.expressions
+        old = tirx.BufferLoad(store.buffer, store.indices)
+        update = UPDATES.get(type(store.value))
+        value = store.value
+        if update and self.same(value.a, old):
+            value = value.b
+        elif update == "+=" and self.same(value.b, old):
+            value = value.a
+        else:
+            update = None
+        self.share([printer.address(store.buffer, store.indices), value])
+        target = printer.element(store.buffer, store.indices)
+        text = printer.emit(value).text
+        printer.named.clear()
+        kind = next((kind for kind, name in self.pending if name == target), None)
+        if kind is not None and update is None:
+            self.pending.remove((kind, target))
+            self.line(f"{kind} {target} = {text};")
+            return
+        self.declare_pending()
+        if update and text.startswith("-") and text[1:].isdigit():
+            update, text = "-=" if update == "+=" else "+=", text[1:]
+        self.line(f"{target} {update or '='} {text};")
+
+    def same(self, a: tirx.Expr, b: tirx.Expr) -> bool:
+        numbering = self.expressions.numbering
+        return isinstance(a, TensorLoad) and numbering.number(a) == numbering.number(b)
+
+    def block(self, head: str, body: tirx.Stmt) -> None:
+        """`head {` and the body; the caller closes it."""
+        self.line(f"{head} {{")
+        self.names.push()
+        self.depth += 1
+        self.emit(body)
+        self.declare_pending()
+        self.depth -= 1
+        self.names.pop()
+
+    def loop(self, loop: tirx.For) -> None:
+        if loop.kind == tirx.ForKind.VECTORIZED or loop.kind == tirx.ForKind.THREAD_BINDING:
+            raise self.expressions.refuse("a loop over vector lanes or threads")
+        printer = self.expressions
+        first, end = printer.emit(loop.min), printer.emit(loop.min + loop.extent)
+        printer.analyzer.bind(loop.loop_var, Range.from_min_extent(loop.min, loop.extent))
+        self.names.push()
+        name = self.names.new(loop.loop_var.name)
+        printer.variables[loop.loop_var] = c.Text(name, c.POSTFIX, "i32")
+        self.block(f"for (int {name} = {first.text}; {name} < {end.inside(c.SHIFT)}; {name}++)", loop.body)
+        self.line("}")
+        self.names.pop()
+
+    def branch(self, branch: tirx.IfThenElse) -> None:
+        printer = self.expressions
+        with printer.analyzer.constraint_scope(branch.condition):
+            self.block(f"if ({printer.emit(branch.condition).text})", branch.then_case)
+        if branch.else_case is not None:
+            with printer.analyzer.constraint_scope(tirx.Not(branch.condition)):
+                self.block("} else", branch.else_case)
+        self.line("}")
