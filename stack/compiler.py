@@ -21,14 +21,14 @@ Progress = Callable[[str, int, int], None]
 
 
 def compile(
-    model: str | Path | onnx.ModelProto,
+    model: str | Path | bytes | onnx.ModelProto,
     target: str = "x86",
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Library:
-    """Compile a model, an ONNX file or one in memory, into a library for one kind of machine.
+    """Compile a model, an ONNX or TFLite file or one in memory, into a library for one kind of machine.
 
     `target` is a name that `stackc targets` lists. `shapes` fixes the inputs whose shapes the file leaves open. `threads` is how many
     the result computes with (default: all cores this process may use). `on_progress` is called with (stage, done, total).

@@ -10,9 +10,7 @@ CONTROL = "its branches or its body would run as the values ask, and a model is 
 DATA_DEPENDENT = "the shape of its result depends on its input's values"
 REASONS = {
     **dict.fromkeys(("IF", "WHILE", "CALL"), CONTROL),
-    **dict.fromkeys(
-        ("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "WHERE", "UNIQUE", "TFLite_Detection_PostProcess"), DATA_DEPENDENT
-    ),
+    **dict.fromkeys(("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "WHERE", "UNIQUE"), DATA_DEPENDENT),
     **dict.fromkeys(("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"), "it is random"),
 }
 WEIGHTS = {  # where the weights of an operator are among its inputs, and its activations
@@ -72,10 +70,7 @@ def check_support(source: Source) -> None:
 def unsupported(found: list[tuple[str, str, str]], at: str) -> UnsupportedOp:
     """`found` are label, operator and reason of each node."""
     ops = sorted({op for _, op, _ in found})
-    what = (
-        f"the operator {ops[0]} is not supported here"
-        if len(ops) == 1
-        else f"{len(ops)} operators are not supported here: {', '.join(ops)}"
-    )
+    many = f"{len(ops)} operators are not supported here: {', '.join(ops)}"
+    what = f"the operator {ops[0]} is not supported here" if len(ops) == 1 else many
     lines = "".join(f"\n    {label}: {reason}" for label, _, reason in found)
     return UnsupportedOp(what, at=f"{at}{lines}", hint="cut the model before them, or convert it without them")

@@ -24,7 +24,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Tensor:
-    """`dtype` is numpy's name of it; int4 is unpacked to int8. `value` is that of a constant, `open_shape` has -1 where dimensions may vary."""
+    """`dtype` is numpy's name of it; int4 is unpacked to int8. `value` is a constant's, `open_shape` has -1 where dimensions may vary."""
 
     name: str
     shape: tuple[int, ...]

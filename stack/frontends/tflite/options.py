@@ -70,10 +70,8 @@ def read_options(op: str, operator: Any) -> Options:
 
 def fields(table: type) -> list[str]:
     """The accessors of a generated class that are fields of the schema."""
-    own = [name for name in vars(table) if name[0].isupper() and not name.endswith("BufferHasIdentifier")]
-    return [
-        name for name in own if name != "Init" and not name.startswith("GetRootAs") and not re.fullmatch(r".+(AsNumpy|Length|IsNone)", name)
-    ]
+    inherited = re.compile(r"Init|GetRootAs.*|.*(BufferHasIdentifier|AsNumpy|Length|IsNone)")
+    return [name for name in vars(table) if name[0].isupper() and not inherited.fullmatch(name)]
 
 
 def read_field(table: Any, field: str) -> Any:

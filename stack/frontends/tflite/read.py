@@ -1,7 +1,7 @@
 """A .tflite file or its bytes -> Source: plain data, every offset and index in it checked.
 
+Generated flatbuffer accessors trust the file, so they are used here and nowhere else. A damaged file may hold any offset, length or index:
 Generated flatbuffer accessors trust the file, so they are used here and nowhere else. A damaged file may hold any offset, length or
-index: reading beyond the end raises, what repeats is bounded by a budget that follows from the file's size, and what is read is checked
 before it is kept.
 """
 

@@ -117,22 +117,19 @@ def transposed(c: Conversion) -> relax.Expr:
     batch, out_height, out_width, filters = c.numbers(0)
     (rows, *kernel, depth), (images, height, width, channels) = c.shape(1), c.shape(2)
     pads = same_pads((out_height, out_width), tuple(kernel), strides, (1, 1)) if c.option("padding") == SAME else (0, 0, 0, 0)
-    full = [(extent - 1) * stride + taps for extent, stride, taps in zip((height, width), strides, kernel, strict=True)]
-    extra = [
-        want - (size - before - after) for want, size, before, after in zip((out_height, out_width), full, pads[:2], pads[2:], strict=True)
+    reached = [
+        (extent - 1) * stride + taps - before - after
+        for extent, stride, taps, before, after in zip((height, width), strides, kernel, pads[:2], pads[2:], strict=True)
     ]
+    extra = [out_height - reached[0], out_width - reached[1]]
     if (rows, depth, batch) != (filters, channels, images) or min(extra) < 0:
         raise Refused(f"a result of shape {c.numbers(0)} does not fit its input and weights")
     image = c.emit(relax.op.permute_dims(c.real(2), [0, 3, 1, 2]))
     weights = c.emit(relax.op.permute_dims(c.real(1), [3, 0, 1, 2]))
-    border = [0, 0] if max(extra) == 0 else extra
-    grown = [max(more - stride + 1, 0) for more, stride in zip(border, strides, strict=True)]
-    result = c.emit(
-        relax.op.nn.conv2d_transpose(
-            image, weights, strides, pads, [m - g for m, g in zip(border, grown, strict=True)], kernel_layout="IOHW"
-        )
-    )
-    if any(grown):  # the result is larger than all that the weights reach
+    grown = [max(more - stride + 1, 0) for more, stride in zip(extra, strides, strict=True)]  # what no weight reaches
+    inside = [more - beyond for more, beyond in zip(extra, grown, strict=True)]
+    result = c.emit(relax.op.nn.conv2d_transpose(image, weights, strides, pads, inside, kernel_layout="IOHW"))
+    if any(grown):
         result = c.emit(relax.op.nn.pad(result, [0, 0, 0, 0, 0, grown[0], 0, grown[1]]))
     assert shape(result) == (batch, filters, out_height, out_width)
     return with_bias(c, c.emit(relax.op.permute_dims(result, [0, 2, 3, 1])), 3)
