@@ -50,8 +50,11 @@ def test_a_board_is_named_after_its_file_and_belongs_to_its_folder(tmp_path):
     [
         (GOOD + "feature = []\n", "error: unknown key 'feature'\n  at: FILE\n  hint: did you mean 'features'?"),
         (GOOD + "[machine]\nvector_byte = 4\n", "error: unknown key 'vector_byte'\n  at: FILE\n  hint: did you mean 'vector_bytes'?"),
-        (GOOD + "qqq = 1\n", "error: unknown key 'qqq'\n  at: FILE\n  hint: the keys are summary, codegen, features"),
-        (GOOD + 'family = "x86"\n', "error: unknown key 'family'\n  at: FILE\n  hint: the keys are summary, codegen, features"),
+        (GOOD + "qqq = 1\n", "error: unknown key 'qqq'\n  at: FILE\n  hint: the keys are core, summary, codegen, features, memory, board"),
+        (
+            GOOD + 'family = "x86"\n',
+            "error: unknown key 'family'\n  at: FILE\n  hint: the keys are core, summary, codegen, features, memory, board",
+        ),
         ('summary = "mine"\n', "error: the key 'codegen' is missing\n  at: FILE"),
         ('codegen = { kind = "llvm" }\n', "error: the key 'summary' is missing\n  at: FILE"),
     ],

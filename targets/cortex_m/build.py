@@ -1,0 +1,64 @@
+"""From a C project to a firmware: the harness around a model, or the smallest program that runs it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from targets.cortex_m import linker, toolchain
+from targets.cortex_m.binding import binding, example
+from targets.cortex_m.board import Board, check_runs
+
+FIRMWARE = Path(__file__).with_name("firmware")
+HARNESS = ("startup.c", "harness.c", "frames.c", "counter.c")
+MODEL = ("model.c", "weights.c")
+
+
+def flags_of(manifest: Mapping[str, Any]) -> list[str]:
+    """What compiles for the core that a C project was made for."""
+    return toolchain.core_flags(manifest["target"]["codegen"]["mcpu"], manifest["machine"]["fpu"])
+
+
+def build_harness(folder: Path, manifest: Mapping[str, Any], board: Board, into: Path, uart: bool = False, profile: bool = False) -> Path:
+    """The harness around the C project in `folder`, for `board`, as an ELF file in the folder `into`.
+
+    It talks through semihosting, or where `uart` is true over the board's serial line.
+    """
+    check_runs(manifest["target"]["codegen"]["mcpu"], manifest["machine"]["fpu"], board)
+    (into / "binding.c").write_text(binding(manifest))
+    defines = ["-DSTACK_PROFILE"] if profile else []
+    if board.has_cycle_counter:
+        defines.append("-DSTACK_CYCLES")
+    sources = [FIRMWARE / name for name in HARNESS]
+    sources.append(FIRMWARE / ("link_uart.c" if uart else "link_semihosting.c"))
+    if uart:
+        (into / "uart.h").write_text(uart_header(board))
+    return build(folder, manifest, board, [*sources, into / "binding.c"], into, defines)
+
+
+def build_minimal(folder: Path, manifest: Mapping[str, Any], board: Board, into: Path) -> Path:
+    """Start-up code, a main() that only runs the model, and the model: what the model costs in flash and RAM."""
+    (into / "main.c").write_text(example(manifest))
+    return build(folder, manifest, board, [FIRMWARE / "startup.c", into / "main.c"], into)
+
+
+def build(
+    folder: Path, manifest: Mapping[str, Any], board: Board, sources: Sequence[Path], into: Path, defines: Sequence[str] = ()
+) -> Path:
+    core = flags_of(manifest)
+    include = [f"-I{folder}", f"-I{into}", f"-I{FIRMWARE}"]
+    objects = [toolchain.compile_source(source, into, [*core, *toolchain.FIRMWARE, *defines, *include]) for source in sources]
+    model_flags = [*core, *toolchain.OPTIMISE, *toolchain.PLAIN, *defines, f"-I{folder}"]
+    objects += [toolchain.compile_source(folder / source, into, model_flags) for source in MODEL]
+    script = into / "board.ld"
+    script.write_text(linker.script(board.name, board.memory))
+    return toolchain.link(objects, script, into / f"{manifest['name']}.elf", core)
+
+
+def uart_header(board: Board) -> str:
+    """uart.h: which driver of link_uart.c, where, and the register writes before it works."""
+    writes = "".join(f"    {{{address:#010x}u, {mask:#010x}u, {value:#010x}u}},\n" for address, mask, value in board.setup)
+    return (
+        f"#define UART_{board.uart['driver'].upper()}\n#define UART_BASE {board.uart['base']:#010x}u\n"
+        f"#define UART_DIVIDER {board.uart['divider']}u\n"
+        f"#define UART_SETUP_COUNT {len(board.setup)}\n#define UART_SETUP {{ \\\n{writes.replace(chr(10), ' ' + chr(92) + chr(10))}}}\n"
+    )

@@ -1,0 +1,162 @@
+"""Run a C project: its firmware is built, and runs in QEMU or on a board at a serial port. What comes back is what the device computed."""
+
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stack.errors import StackError
+from targets.cortex_m import qemu
+from targets.cortex_m.binding import tensor_bytes
+from targets.cortex_m.board import Board, board_of
+from targets.cortex_m.build import build_harness, build_minimal
+from targets.cortex_m.protocol import MEASURE_STACK, RESTART, WINDOW, Answer, Link, Session
+from targets.cortex_m.toolchain import section_sizes
+from targets.registry import find
+from targets.runner import Array
+
+
+class FirmwareRunner:
+    """One C project on one board. The firmware starts with the first run and stays, so a streaming model's state goes on from run to run.
+
+    `timeout` is how many seconds one run may take; `port` the serial port of a board that is not QEMU's.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], board: Board, port: str = "", timeout: float = qemu.TIMEOUT) -> None:
+        self.folder, self.manifest, self.board, self.port, self.timeout = folder, manifest, board, port, timeout
+        self.unit = "instructions" if board.qemu and not port else "cycles"
+        self.sessions: dict[bool, Session] = {}  # with and without the profiler: two firmwares
+        self.using = threading.Lock()
+        self.closer = weakref.finalize(self, close_all, self.sessions)
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        with self.using:
+            self.fill(outputs, self.session(False).run(inputs))
+
+    def run_many(self, inputs: Sequence[Sequence[Array]]) -> list[list[Array]]:
+        """The outputs for each of `inputs`, one after the other; a streaming model takes them as consecutive."""
+        answered = []
+        for arrays in inputs:
+            outputs = [np.empty(entry["shape"], entry["dtype"]) for entry in self.manifest["outputs"]]
+            self.run(arrays, outputs)
+            answered.append(outputs)
+        return answered
+
+    def reset(self) -> None:
+        """Let the next run begin a streaming model anew."""
+        with self.using:
+            close_all(self.sessions)
+
+    def profile(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[float]:
+        """As `run`, but a streaming model begins anew; instructions, or cycles, of each operator."""
+        counts: list[float] = []
+        with self.using:
+            session = self.session(True)
+            for first in range(0, max(session.operators, 1), WINDOW):
+                answer = session.run(inputs, RESTART, first)
+                counts += [float(self.count(steps)) for steps in answer.steps]
+            self.fill(outputs, answer)
+        return counts
+
+    def cost(self, inputs: Sequence[Array]) -> tuple[int, int]:
+        """Instructions, or cycles, of one run from the beginning, and bytes of stack that it needed."""
+        with self.using:
+            session = self.session(False)
+            return self.count(session.run(inputs, RESTART).count), session.run(inputs, RESTART | MEASURE_STACK).stack
+
+    def close(self) -> None:
+        self.closer()
+
+    def fill(self, outputs: Sequence[Array], answer: Answer) -> None:
+        offset = 0
+        for output in outputs:
+            output[...] = np.frombuffer(answer.outputs, output.dtype, output.size, offset).reshape(output.shape)
+            offset += output.nbytes
+
+    def count(self, clocks: int) -> int:
+        return clocks if self.unit == "cycles" else qemu.instructions(clocks, self.board.clock_hz)
+
+    def session(self, profile: bool) -> Session:
+        """The running firmware; started now where it does not run yet."""
+        if profile not in self.sessions:
+            sizes = [sum(map(tensor_bytes, self.manifest[kind])) for kind in ("inputs", "outputs")]
+            self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes)
+        return self.sessions[profile]
+
+    def start(self, profile: bool) -> Link:
+        if self.port:
+            from targets.cortex_m.serial import SerialLink
+
+            return SerialLink(self.port, int(self.board.serial.get("speed", 115200)), self.timeout)
+        with tempfile.TemporaryDirectory(prefix="stack-firmware-") as work:
+            elf = build_harness(self.folder, self.manifest, self.board, Path(work), profile=profile)
+            return qemu.Emulator(elf, self.board.qemu, self.timeout)
+
+
+def close_all(sessions: dict[bool, Session]) -> None:
+    for session in sessions.values():
+        session.link.close()
+    sessions.clear()
+
+
+def open_runner(
+    folder: Path, manifest: Mapping[str, Any], threads: int = 1, *, board: str = "", port: str = "", timeout: float = qemu.TIMEOUT
+) -> FirmwareRunner:
+    """The runner of the C project in `folder`. `board` names another board than the one it was compiled for; `port` is its serial port.
+
+    Nothing is built or started before the first run. `threads` means nothing to a microcontroller.
+    """
+    place = choose_board(manifest, board)
+    if not place.qemu and not port:
+        raise StackError(
+            f"QEMU has no machine for the board '{place.name}'",
+            hint="`--port` runs it on the real one, after `stackc flash --harness`; `--board` names another; `stackc boards` lists them",
+        )
+    return FirmwareRunner(folder, manifest, place, port, timeout)
+
+
+def choose_board(manifest: Mapping[str, Any], name: str = "") -> Board:
+    """The board called `name`; otherwise the one that a C project was compiled for, or that QEMU emulates for its core."""
+    chosen = board_of(find(name or manifest["target"]["name"]))
+    return board_of(find(chosen.emulate)) if chosen.emulate else chosen
+
+
+def measure(folder: Path, manifest: Mapping[str, Any], inputs: Sequence[Array] | None = None, *, board: str = "") -> dict[str, Any]:
+    """What one run costs: {"instructions", "flash_bytes": {"code", "weights"}, "ram_bytes": {"arena", "static", "stack"}}.
+
+    `code` is all that a complete firmware has in flash but the weights: start-up code, a main() that only runs the model, the model, and
+    what it needs of the C library. `static` is that firmware's variables without the arena; a streaming model's state is among them.
+    `inputs` are drawn from a seed where none are given.
+    """
+    if inputs is None:
+        inputs = draw(manifest["inputs"])
+    runner = open_runner(folder, manifest, board=board)
+    try:
+        instructions, stack = runner.cost(inputs)
+    finally:
+        runner.close()
+    with tempfile.TemporaryDirectory(prefix="stack-firmware-") as work:
+        sizes = section_sizes(build_minimal(folder, manifest, runner.board, Path(work)))
+    data = sizes.get(".data", 0)
+    return {
+        "instructions": instructions,
+        "flash_bytes": {"code": sizes[".text"] + sizes.get(".ARM.exidx", 0) + data, "weights": sizes.get(".weights", 0)},
+        "ram_bytes": {"arena": manifest["arena_bytes"], "static": data + sizes.get(".bss", 0), "stack": stack},
+    }
+
+
+def draw(tensors: Sequence[Mapping[str, Any]]) -> list[Array]:
+    """Whole-range integers, standard normal floats, seed 0."""
+    rng = np.random.default_rng(0)
+    arrays: list[Array] = []
+    for tensor in tensors:
+        dtype = np.dtype(tensor["dtype"])
+        if dtype.kind in "iu":
+            arrays.append(rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, tensor["shape"], dtype, endpoint=True))
+        else:
+            arrays.append(rng.standard_normal(tensor["shape"]).astype(dtype))
+    return arrays
