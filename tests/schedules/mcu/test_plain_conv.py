@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schedules.integer import Conv2D
+from schedules.machine import Machine
+from tests.schedules.mcu import reference
+from tests.schedules.mcu.plain_cases import M0, M3, constants, conv, images, run, space
+
+MACHINES = {"m0": M0, "m3": M3}
+LAYERS = {
+    "pointwise": conv((5, 5, 8), 6),
+    "odd": conv((3, 3, 7), 5, x_zero=4, y_zero=-3),
+    "bounded": conv((4, 5, 32), 7, weight_sum=2048),
+    "one pixel": conv((1, 1, 33), 10),
+    "rows": conv((1, 1, 20), 3, batch=5),
+    "3x3": conv((6, 7, 4), 8, (3, 3), pad=(1, 1, 1, 1)),
+    "first": conv((9, 10, 1), 5, (10, 4), pad=(4, 1, 5, 1), strides=(2, 2), x_zero=83),
+    "strided 1x1": conv((7, 5, 6), 4, strides=(2, 2)),
+    "stride 2": conv((8, 9, 3), 4, (3, 3), pad=(0, 0, 1, 1), strides=(2, 2), batch=2),
+    "valid": conv((7, 6, 3), 5, (3, 2), strides=(1, 2)),
+    "dilated": conv((9, 8, 3), 4, (2, 3), dilation=(3, 2), pad=(1, 2, 2, 1)),
+    "dilated valid": conv((9, 8, 3), 4, (2, 3), dilation=(3, 2), batch=2),
+    "clipped": conv((4, 4, 8), 6, low=-100, high=90, y_zero=-20),
+    "left shifts": conv((3, 4, 8), 12, right_shifts=False, y_zero=-3),
+    "wide weights": conv((3, 4, 9), 12, narrow=False, x_zero=127),
+    "long": conv((1, 3, 700), 8, narrow=False, x_zero=127),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("op", LAYERS.values(), ids=LAYERS)
+def test_any_layer_to_the_last_bit(op: Conv2D, machine: Machine, tmp_path: Path) -> None:
+    x, values = images(op), constants(op)
+    y = run(op, machine, space(op, machine).default, x, values, tmp_path)
+    assert np.array_equal(y, reference.run(op, x, *values))
