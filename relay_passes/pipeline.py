@@ -14,6 +14,7 @@ from relay_passes.fold_constants import fold_constants
 from relay_passes.fold_pad import fold_pad
 from relay_passes.fold_remaining import fold_remaining
 from relay_passes.fold_transposes import fold_transposes
+from relay_passes.integers.lower_integers import lower_integers
 from relay_passes.lift_programs import lift_programs
 from relay_passes.lower_conv2d import lower_conv2d
 from relay_passes.lower_matmul import lower_matmul
@@ -59,6 +60,14 @@ def gpu_passes(machine: Machine) -> list[Pass]:
     ]
 
 
+def mcu_passes(machine: Machine) -> list[Pass]:
+    """Straight calls of programs; where their tensors lie is for the emitter to say, who also knows what kernels overwrite."""
+    return [
+        *simplify(lower_integers),  # before constants are folded: the weights are still integers
+        *to_calls({"relax.nn.softmax": lower_softmax}),
+    ]
+
+
 def simplify(*first: Pass) -> list[Pass]:
     """Fewer operators of fewer kinds, whatever the machine; `first` are passes that one kind of machine needs on top."""
     return [
@@ -83,7 +92,12 @@ def simplify(*first: Pass) -> list[Pass]:
 
 
 def to_programs(lowerings: Mapping[str, Lowering] | None = None) -> list[Pass]:
-    """Relax operators -> fused TensorIR programs in one arena; `lowerings` take the place of TVM's for some operators."""
+    """Relax operators -> fused TensorIR programs in one arena."""
+    return [*to_calls(lowerings), plan_memory]
+
+
+def to_calls(lowerings: Mapping[str, Lowering] | None = None) -> list[Pass]:
+    """Relax operators -> fused TensorIR programs, called one after the other; `lowerings` take the place of TVM's for some operators."""
     return [
         t.LegalizeOps(dict(lowerings or {}), enable_warning=False),
         t.AnnotateTIROpPattern(),
@@ -97,5 +111,4 @@ def to_programs(lowerings: Mapping[str, Lowering] | None = None) -> list[Pass]:
         t.RemovePurityChecking(),
         t.CallTIRRewrite(),
         t.CanonicalizeBindings(),
-        plan_memory,
     ]

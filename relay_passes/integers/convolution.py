@@ -2,8 +2,8 @@
 
     acc = bias + sum of x * w,     y = clip(requantize(acc, multiplier, shift) + y_zero, low, high)
 
-The zero point of x is folded into the bias, which is exact: beyond the border x is its zero point. A zero point of the weights is folded into
-them where they stay int8; TFLite has none. A dense layer is a 1x1 convolution with a pixel for each row.
+The zero point of x is folded into the bias, which is exact: beyond the border x is its zero point. A zero point of the weights is folded
+into them where they stay int8; TFLite has none. A dense layer is a 1x1 convolution with a pixel for each row.
 """
 
 from math import prod
@@ -11,7 +11,8 @@ from math import prod
 import numpy as np
 from tvm import relax, te, tirx
 
-from relay_passes.integers.fixed_point import Array, clamp, quantize_multiplier, requantize
+from relay_passes.integers.fixed_point import Array, clamp, quantize_multiplier
+from relay_passes.integers.intrinsics import requantize
 from relay_passes.integers.island import Island, Operand
 from relay_passes.rewrite import constant, shape
 from schedules.integer import Conv2D, Depthwise
@@ -62,7 +63,7 @@ def body(x: te.Tensor, w: te.Tensor, bias: te.Tensor, multiplier: te.Tensor, shi
         return te.sum(pixel.astype("int32") * weight.astype("int32"), axis=[rows, columns] if depthwise else [rows, columns, channels])
 
     def result(n: tirx.Var, h: tirx.Var, v: tirx.Var, f: tirx.Var) -> tirx.Expr:
-        scaled = requantize(acc[n, h, v, f] + bias[f], multiplier[f], shift[f], op.right_shifts)
+        scaled = requantize(acc[n, h, v, f] + bias[f], multiplier[f], shift[f])
         return clamp(scaled + op.y_zero, op.low, op.high).astype("int8")
 
     extents = (op.batch, op.out_height, op.out_width, op.filters)
@@ -133,7 +134,7 @@ def conv2d(island: Island) -> relax.Expr | None:
     if w.scale.size > 1 and w.axis != kernel_layout.index("O"):
         return None
     weights = weights.transpose([kernel_layout.index(letter) for letter in "OHWI"])
-    filters, kernel_h, kernel_w, per_group = weights.shape
+    _, kernel_h, kernel_w, per_group = weights.shape
     channels, groups = shape(x.value)[3], int(attrs.groups)
     depthwise = groups == channels and per_group == 1 and groups > 1
     if groups > 1 and not depthwise:

@@ -7,6 +7,8 @@ last bit, on the machine that compiles it.
 import re
 from collections.abc import Iterable
 
+from schedules.mcu import dsp_steps
+
 INTRINSICS = {
     "stack_load4": """\
 static inline int32_t stack_load4(const void *p) { int32_t v; memcpy(&v, p, 4); return v; }""",
@@ -45,6 +47,63 @@ static inline int32_t stack_requantize(int32_t acc, int32_t multiplier, int32_t 
   int32_t high = (int32_t)(((int64_t)(int32_t)((uint32_t)acc << left) * multiplier + (1 << 30)) >> 31);
   return right ? (int32_t)(high + (high >> 31) + (1 << (right - 1))) >> right : high;
 }""",
+    "stack_pack16": """\
+/* two numbers of 16 bits in one word, the first in its low half */
+static inline int32_t stack_pack16(int32_t low, int32_t high) { return (int32_t)((uint32_t)high << 16 | (uint16_t)low); }""",
+    "stack_high24": """\
+/* (a - b) / 256 modulo 2^32, for a that sums 256 * first + second and b that sums second */
+static inline int32_t stack_high24(int32_t a, int32_t b) { return (int32_t)((uint32_t)a - (uint32_t)b) >> 8; }""",
+    "stack_smmlar": """\
+/* acc + the rounded upper half of a * b */
+static inline int32_t stack_smmlar(int32_t a, int32_t b, int32_t acc) {
+#if defined(__ARM_FEATURE_DSP)
+  int32_t r; __asm("smmlar %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc)); return r;
+#else
+  return (int32_t)((uint32_t)acc + (uint32_t)(((int64_t)a * b + (1LL << 31)) >> 32));
+#endif
+}""",
+    "stack_smmlsr": """\
+/* acc - a * b / 2^32, rounded once */
+static inline int32_t stack_smmlsr(int32_t a, int32_t b, int32_t acc) {
+#if defined(__ARM_FEATURE_DSP)
+  int32_t r; __asm("smmlsr %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc)); return r;
+#else
+  return (int32_t)((uint32_t)acc + (uint32_t)(((1LL << 31) - (int64_t)a * b) >> 32));
+#endif
+}""",
+    "stack_rescale": """\
+/* stack_requantize(acc, m, -e) + zero for e > 0, given 2 * m - 2^32 and -2^(32 - e): a + a * (2 * m - 2^32) / 2^32 = a * m / 2^31 */
+static inline int32_t stack_rescale(int32_t acc, int32_t multiplier, int32_t power, int32_t zero) {
+  int32_t high = stack_smmlar(acc, multiplier, acc);
+  return stack_smmlsr(high + (high >> 31), power, zero);
+}""",
+    "stack_sat8": """\
+static inline int8_t stack_sat8(int32_t v) {
+#if defined(__ARM_FEATURE_SAT)
+  int32_t r; __asm("ssat %0, #8, %1" : "=r"(r) : "r"(v)); return (int8_t)r;
+#else
+  return (int8_t)(v < -128 ? -128 : v > 127 ? 127 : v);
+#endif
+}""",
+    "stack_high_mul": """\
+/* a * b / 2^31, rounded: the product of Q0.31 numbers */
+static inline int32_t stack_high_mul(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31); }""",
+    "stack_divide_by_power": """\
+/* v / 2^exponent, rounded, ties away from zero */
+static inline int32_t stack_divide_by_power(int32_t v, int32_t exponent) {
+  int32_t mask = (int32_t)((1u << exponent) - 1);
+  return (v >> exponent) + ((v & mask) > (mask >> 1) + (v < 0));
+}""",
+    "stack_reciprocal": """\
+/* 1 / (1 + v) for v in [0, 1), both Q0.31: three Newton steps in Q2.29 from the line 48/17 - 32/17 d */
+static inline int32_t stack_reciprocal(int32_t v) {
+  int32_t half = (int32_t)(((int64_t)v + INT32_MAX + 1) >> 1), r = stack_high_mul(half, -1010580540) + 1515870810;
+  for (int step = 0; step < 3; ++step) {
+    int64_t more = (int64_t)stack_high_mul(r, (1 << 29) - stack_high_mul(half, r)) * 4;
+    r += (int32_t)(more > INT32_MAX ? INT32_MAX : more < INT32_MIN ? INT32_MIN : more);
+  }
+  return r > INT32_MAX / 2 ? INT32_MAX : r * 2;
+}""",
     "stack_clip": """\
 static inline int32_t stack_clip(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }""",
     "stack_clipf": """\
@@ -77,6 +136,7 @@ static inline float stack_sigmoidf(float x) { return 1.0f / (1.0f + expf(-x)); }
 static inline float stack_float_of_bits(int32_t bits) { float v; memcpy(&v, &bits, 4); return v; }""",
     "stack_bits_of_float": """\
 static inline int32_t stack_bits_of_float(float v) { int32_t bits; memcpy(&bits, &v, 4); return bits; }""",
+    **dsp_steps.STEPS,
 }  # fmt: skip
 
 

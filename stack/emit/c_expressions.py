@@ -306,6 +306,8 @@ class Expressions:
         if name in ("tirx.call_extern", "tirx.call_pure_extern"):
             name, *arguments = str(arguments[0].value), *arguments[1:]
             return self.function(name, arguments, call)
+        if name.startswith("tirx.stack_"):
+            return self.function(name.removeprefix("tirx."), arguments, call)
         if name in TESTS:
             return self.function(TESTS[name], arguments, call)
         dtype = self.dtype(call)
@@ -313,6 +315,8 @@ class Expressions:
         base = name.split(".")[-1]
         if base in MATH and not c.integral(dtype):
             return self.function(base + "f" * single, arguments, call)
+        if base.startswith("stack_"):  # operators of relay_passes/integers/intrinsics.py
+            return self.function(base, arguments, call)
         if base == "sigmoid" and single:
             return self.function("stack_sigmoidf", arguments, call)
         if base == "rsqrt" and single:

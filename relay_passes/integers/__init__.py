@@ -1,0 +1,1 @@
+"""Quantised networks as integer programs, bit-exact with TFLite Micro's reference kernels."""

@@ -1,0 +1,87 @@
+"""add, subtract and multiply of two quantised tensors, with NumPy's broadcasting.
+
+add:  both on the scale 2 * max(scale1, scale2), with 20 more bits of fraction (15 for int16), then requantised
+mul:  requantize((a - zero_a) * (b - zero_b))
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from relay_passes.integers.fixed_point import clamp, one_multiplier
+from relay_passes.integers.intrinsics import requantize
+from relay_passes.integers.island import Island
+from relay_passes.integers.programs import placeholder
+
+MORE_BITS = {"int8": 20, "int16": 15}
+
+Element = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
+
+
+def broadcast(tensor: te.Tensor, index: tuple[tirx.Expr, ...]) -> tirx.Expr:
+    """The element of `tensor` that meets `index` of the result."""
+    last = index[len(index) - len(tensor.shape) :]
+    return tensor[tuple(0 if int(extent) == 1 else at for extent, at in zip(tensor.shape, last, strict=True))]
+
+
+def binary(island: Island, name: str, element: Element) -> relax.Expr:
+    """The program that applies `element` to every pair, both int32 with their zero points taken off."""
+    a, b = (placeholder(item.value, letter) for item, letter in zip(island.inputs, "ab", strict=True))
+    zeros = [item.one_zero for item in island.inputs]
+
+    def result(*index: tirx.Var) -> tirx.Expr:
+        left, right = (broadcast(tensor, index).astype("int32") - zero for tensor, zero in zip((a, b), zeros, strict=True))
+        return clamp(element(left, right) + island.output.one_zero, island.low, island.high).astype(island.output.dtype)
+
+    arguments = [item.value for item in island.inputs]
+    return island.programs.call(name, [a, b, te.compute(island.shape, result, name=name)], arguments)
+
+
+def is_known(island: Island) -> bool:
+    kinds = {item.dtype for item in island.inputs} | {island.output.dtype}
+    return island.uniform and len(kinds) == 1 and kinds <= set(MORE_BITS)
+
+
+def add(island: Island) -> relax.Expr | None:
+    if not is_known(island):
+        return None
+    first, second = (np.float64(item.one_scale) for item in island.inputs)
+    twice = 2 * max(first, second)
+    output = twice / ((1 << MORE_BITS[island.output.dtype]) * np.float64(island.output.one_scale))
+    return sum_of_scaled(island, "add", (first / twice, second / twice, output), lambda a, b: a + b)
+
+
+def subtract(island: Island) -> relax.Expr | None:
+    """As add, but TFLite computes the factors in float32."""
+    if not is_known(island):
+        return None
+    first, second = (np.float32(item.one_scale) for item in island.inputs)
+    twice = np.float32(2) * max(first, second)
+    output = twice / (np.float32(1 << MORE_BITS[island.output.dtype]) * np.float32(island.output.one_scale))
+    return sum_of_scaled(island, "subtract", (first / twice, second / twice, output), lambda a, b: a - b)
+
+
+def sum_of_scaled(island: Island, name: str, factors: tuple[np.floating, ...], combine: Element) -> relax.Expr | None:
+    (first, first_shift), (second, second_shift), (last, last_shift) = (one_multiplier(float(item)) for item in factors)
+    bits = MORE_BITS[island.output.dtype]
+    if last_shift > 0:
+        return None  # TFLite refuses: the result would be finer than the operands allow
+
+    def element(a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
+        left = requantize(a * (1 << bits), first, first_shift)
+        right = requantize(b * (1 << bits), second, second_shift)
+        return requantize(combine(left, right), last, last_shift)
+
+    return binary(island, name, element)
+
+
+def multiply(island: Island) -> relax.Expr | None:
+    if not is_known(island):
+        return None
+    first, second = (np.float64(item.one_scale) for item in island.inputs)
+    factor = one_multiplier(float(first * second / np.float64(island.output.one_scale)))
+    return binary(island, "multiply", lambda a, b: requantize(a * b, *factor))
+
+
+LOWERINGS = {"relax.add": add, "relax.subtract": subtract, "relax.multiply": multiply}
