@@ -9,6 +9,8 @@ see `shield_division`.)
 import tvm
 from tvm import s_tir, tirx
 
+from stack.emit.c_simplify import simplify_control
+
 
 def lowering() -> tvm.transform.Sequential:
     s, t = s_tir.transform, tirx.transform
@@ -20,14 +22,12 @@ def lowering() -> tvm.transform.Sequential:
             s.ConvertBlocksToOpaque(),
             s.CompactBufferAllocation(),
             s.LowerMatchBuffer(),
-            s.StmtSimplify(),
             s.LowerOpaqueBlock(),
+            simplify_control,
             s.LoopPartition(),
-            t.StmtSimplify(),  # decides the conditions that are now constant
             s.HoistIfThenElse(),
             t.UnrollLoop(),
-            t.StmtSimplify(),
-            t.RemoveNoOp(),
+            simplify_control,  # decides the conditions that are now constant
             s.RewriteUnsafeSelect(),
         ]
     )

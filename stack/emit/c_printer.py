@@ -15,6 +15,7 @@ import json
 import tvm
 from tvm import tirx
 
+from schedules.mcu.kernel import Kernel
 from stack.emit import c_types as c
 from stack.emit.c_expressions import Expressions
 from stack.emit.c_lower import lower
@@ -25,7 +26,7 @@ from stack.emit.c_statements import Statements
 
 
 def print_kernels(module: tvm.IRModule) -> tvm.IRModule:
-    """`module`, where each program that no rule wrote in C has its source, scratch memory and permitted overlap as attributes."""
+    """`module`, where each program that no rule wrote in C has its source, scratch memory and permitted overlaps as attributes."""
     printed = tvm.IRModule(dict(module.functions), attrs=module.attrs)
     for name, program in module.functions.items():
         if isinstance(program, tirx.PrimFunc) and "stack.c" not in program.attrs:
@@ -33,21 +34,23 @@ def print_kernels(module: tvm.IRModule) -> tvm.IRModule:
     return printed
 
 
-def print_kernel(program: tirx.PrimFunc, name: str) -> tirx.PrimFunc:
-    """The program with its loops written on it in C, under the name KERNEL, as the rules of `schedules.mcu` do; errors say `name`."""
+def print_kernel(program: tirx.PrimFunc, title: str) -> tirx.PrimFunc:
+    """The program with its loops written on it in C, as the rules of `schedules.mcu` do; errors call it `title`."""
     lowered = lower(program)
     overlap = {str(index): [0, False] for index in computed_in_place(lowered)}
-    source, scratch = function(lowered, "KERNEL", name, restrict=not overlap and noalias(program))
+    source, scratch = function(lowered, "KERNEL", title, restrict=not overlap and noalias(program))
     return program.with_attrs({"stack.c": source, "stack.scratch": scratch, "stack.overlap": json.dumps(overlap)})
 
 
-def print_function(program: tirx.PrimFunc, name: str) -> str:
+def print_function(program: tirx.PrimFunc, name: str) -> Kernel:
     """The program as the C function `name`: parameters in the program's order, then `void *scratch` where it needs any.
 
     Scratch memory is aligned to 8 bytes. Types: bool, integers of 8 to 64 bits, float32, float64; others raise UnsupportedOp.
     """
     lowered = lower(program)
-    return function(lowered, name, name, restrict=noalias(program) and not computed_in_place(lowered))[0]
+    found = computed_in_place(lowered)
+    source, scratch = function(lowered, name, name, restrict=noalias(program) and not found)
+    return Kernel(source, scratch, overlap=0 if 0 in found else None)
 
 
 def function(lowered: tirx.PrimFunc, name: str, title: str, restrict: bool) -> tuple[str, int]:
