@@ -11,10 +11,10 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stack import __version__, knobs
 from stack.errors import StackError, ToolMissing
@@ -142,6 +142,7 @@ def run(arguments: argparse.Namespace) -> None:
 def bench(arguments: argparse.Namespace) -> None:
     from stack import peers, report, samples
     from stack.bench import compare
+    from stack.bench_firmware import count
     from targets.registry import check_name
 
     check_name(arguments.target)
@@ -154,10 +155,18 @@ def bench(arguments: argparse.Namespace) -> None:
         library = compile(arguments.model, arguments.target, shapes=shapes, threads=arguments.threads, on_progress=on_progress)
         inputs = samples.inputs(library.inputs, arguments.inputs, arguments.seed)
         on_progress("time", 0, 1)
+        if library.manifest["container"] == "c":
+            footprint = count(arguments.model, library, inputs, arguments.seed)
+            write_json(arguments.json, footprint.json())
+            return report.show_footprint(footprint)
         comparison = compare(arguments.model, library, inputs, shapes, arguments.against)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(comparison.json(), indent=1, allow_nan=False) + "\n")
+    write_json(arguments.json, comparison.json())
     report.show_comparison(comparison)
+
+
+def write_json(file: Path | None, result: Mapping[str, Any]) -> None:
+    if file is not None:
+        file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def profile(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -63,16 +63,6 @@ class Library:
         arrays, outputs = self.arrays(inputs), self.empty_outputs()
         self.runner.run(arrays, outputs)
         return {tensor.name: output for tensor, output in zip(self.outputs, outputs, strict=True)}
-
-    def run_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Array]]:
-        """As `run` for each of `inputs`, one after the other; firmware starts once for all of them, and a streaming network goes on.
-
-            >>> len(library.run_many([{"x": np.zeros((1, 4), np.float32)}] * 3))
-            3
-        """
-        runs = [(self.arrays(arrays), self.empty_outputs()) for arrays in inputs]
-        self.runner.run_many(runs)
-        return [{tensor.name: output for tensor, output in zip(self.outputs, outputs, strict=True)} for _, outputs in runs]
 
     def profile(self, inputs: Mapping[str, Any]) -> list[float]:
         """Run once; the seconds spent in each entry of `manifest["operators"]`.

@@ -15,6 +15,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # these import numpy
     from stack.bench import Comparison
+    from stack.bench_firmware import Footprint
     from stack.doctor import Finding
     from stack.manifest import Tensor
     from stack.profile import OperatorTime
@@ -156,6 +157,19 @@ def show_comparison(comparison: "Comparison") -> None:
     out.print(made)
     if len(comparison.results) > 1:
         out.print(f"spread: distance between the quartiles; differences are from {comparison.results[1].engine}")
+
+
+def show_footprint(footprint: "Footprint") -> None:
+    out = console()
+    made = table("", "", left=1)
+    made.add_row("instructions of one run", f"{footprint.instructions:,}")
+    for kind, sizes in (("flash", footprint.flash_bytes), ("RAM", footprint.ram_bytes)):
+        for part, count in sizes.items():
+            made.add_row(f"{kind}, {part}", f"{count:,} bytes")
+    agrees = {True: "to the last bit", False: "NO", None: "not compared"}[footprint.exact]
+    out.print(f"{footprint.model} for {footprint.target}")
+    out.print(made)
+    out.print(f"equal to TFLite Micro: {agrees}")
 
 
 def show_profile(times: Sequence["OperatorTime"], limits: "Limits", threads: int) -> None:

@@ -18,9 +18,6 @@ class Runner(Protocol):
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Compute `outputs` in place from `inputs`, both in the manifest's order."""
 
-    def run_many(self, runs: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> None:
-        """As `run` for each pair of inputs and outputs, in order."""
-
     def profile(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[float]:
         """As `run`; seconds spent in each of the manifest's operators."""
 

@@ -72,10 +72,6 @@ class CudaRunner:
         if self.call(self.handle, pointers(inputs), pointers(outputs)):
             raise self.failure()
 
-    def run_many(self, runs: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> None:
-        for inputs, outputs in runs:
-            self.run(inputs, outputs)
-
     def profile(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[float]:
         """Seconds on the GPU of each operator, between events around it."""
         seconds = (ctypes.c_double * self.operators)()

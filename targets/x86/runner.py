@@ -40,10 +40,6 @@ class NativeRunner:
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         check(self.call(self.handle, pointers(inputs), pointers(outputs)))
 
-    def run_many(self, runs: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> None:
-        for inputs, outputs in runs:
-            self.run(inputs, outputs)
-
     def profile(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[float]:
         seconds = (ctypes.c_double * self.operators)()
         check(self.timed(self.handle, pointers(inputs), pointers(outputs), seconds))

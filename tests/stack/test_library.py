@@ -56,15 +56,6 @@ def test_a_loaded_library_computes_the_same(saved, compiled, arrays):
         np.testing.assert_array_equal(again[name], array)
 
 
-def test_many_runs_give_what_one_after_the_other_gives(compiled, arrays):
-    other = {name: array[..., ::-1].copy() for name, array in arrays.items()}
-    first, second = compiled.run_many([arrays, other])
-    for name, array in compiled.run(arrays).items():
-        np.testing.assert_array_equal(first[name], array)
-    for name, array in compiled.run(other).items():
-        np.testing.assert_array_equal(second[name], array)
-
-
 def test_inputs_and_outputs_are_described_in_the_models_order(compiled):
     assert compiled.inputs == [Tensor("image", (1, 3, 8, 8), "float32"), Tensor("ids", (2,), "int64")]
     assert compiled.outputs == [Tensor("features", (1, 4, 8, 8), "float32"), Tensor("rows", (2, 6), "float32")]
