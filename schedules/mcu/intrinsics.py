@@ -137,6 +137,12 @@ static inline float stack_float_of_bits(int32_t bits) { float v; memcpy(&v, &bit
     "stack_bits_of_float": """\
 static inline int32_t stack_bits_of_float(float v) { int32_t bits; memcpy(&bits, &v, 4); return bits; }""",
     **dsp_steps.STEPS,
+    "stack_mve_lanes": """\
+#include <arm_mve.h>
+/* four accumulators as a vector; two moves, where the compiler would make four */
+static inline int32x4_t stack_mve_lanes(int32_t a, int32_t b, int32_t c, int32_t d) {
+  int32x4_t v; __asm("vmov %q0[2], %q0[0], %1, %3\\n\\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(v) : "r"(a), "r"(b), "r"(c), "r"(d)); return v;
+}""",
 }  # fmt: skip
 
 

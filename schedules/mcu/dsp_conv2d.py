@@ -1,0 +1,191 @@
+"""Convolutions and dense layers on cores with the DSP extension: pixels widened once, filters two by two.
+
+    for each tile of pixels: widen what they read to int16 pairs, in scratch memory         dsp_gather
+      for each two (or four) filters: a[], b[] = sums over the tile, four products a step    dsp_steps
+        y = clip(requantize(sums))
+
+Knobs: `tile` pixels x filters that share what is loaded; `weights` "shared" (256 * first + second) or "bytes"; `unroll` steps in a loop's
+body; `direct` reads pixels as they are, without scratch memory, where each is widened for few filters only.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from schedules import integer
+from schedules.integer import Conv2D
+from schedules.machine import Machine
+from schedules.mcu import dsp_steps
+from schedules.mcu.dsp_gather import Window, gather
+from schedules.mcu.kernel import Kernel, as_schedule
+from schedules.mcu.overlap import row_major
+from schedules.space import Array, Point, Space, Value
+
+MOST_SHARED = 1 << 15  # of weight_sum: |128 * weight_sum| < 2^23, so that a sum fits above the 8 bits of its neighbour
+
+
+def dsp_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
+    """The rule: every convolution and dense layer, where the machine has the DSP extension."""
+    op = integer.read(program)
+    if not machine.dsp or not isinstance(op, Conv2D):
+        return None
+    window = Window(op)
+    tiles = [f"{pixels}x{2 * pairs}" for pixels, pairs in dsp_steps.TILES if pixels <= op.pixels]
+    knobs: dict[str, Sequence[Value]] = {
+        "tile": tiles,
+        "weights": ["shared", "bytes"] if op.narrow and op.weight_sum <= MOST_SHARED else ["bytes"],
+        "unroll": [1, 2, 4, 8, 16],
+        "direct": [False, True] if window.contiguous and op.channels % 4 == 0 else [False],
+    }
+
+    def apply(point: Point) -> Schedule:
+        return as_schedule(program, kernel(window, point))
+
+    def pack_point(point: Point, constants: Sequence[Array]) -> list[Array]:
+        return pack(window, point, constants)
+
+    return Space("dsp_conv2d", knobs=knobs, default=default(window, knobs), apply=apply, pack=pack_point)
+
+
+def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Value]:
+    """Three pixels x two filters fill the registers; a single pixel shares its loads between four filters instead."""
+    op = window.op
+    if op.pixels >= 3:
+        tile = "3x2"
+    elif op.pixels == 2:
+        tile = "2x2"
+    else:
+        tile = "1x4" if op.filters % 4 in (0, 3) else "1x2"
+    steps = window.words // 2
+    return {"tile": tile, "weights": knobs["weights"][0], "unroll": 8 if steps <= 8 or steps % 8 == 0 else 4, "direct": False}
+
+
+def tile_of(point: Point) -> tuple[int, int]:
+    """Pixels and pairs of filters; pixels read directly come one by one."""
+    pixels, filters = (int(part) for part in str(point["tile"]).split("x"))
+    return (1 if point["direct"] else pixels), filters // 2
+
+
+def pack(window: Window, point: Point, constants: Sequence[Array]) -> list[Array]:
+    """Weights in the order in which steps read them; six int32 for each pair of filters."""
+    op = window.op
+    w, bias, multiplier, shift = constants
+    _, pairs = tile_of(point)
+    groups = -(-op.filters // (2 * pairs))
+    order = np.array(window.order)
+    wide = np.zeros((groups * pairs * 2, order.size), np.int64)
+    wide[: op.filters] = np.where(order < 0, 0, w.reshape(op.filters, -1).astype(np.int64)[:, order])
+    first, second = wide[0::2], wide[1::2]
+    halves = first * 256 + (second if point["weights"] == "shared" else second & 255)
+    words = np.ascontiguousarray(halves.astype(np.int16)).view(np.int32)
+    packed = words.reshape(groups, pairs, -1).transpose(0, 2, 1).reshape(-1)
+
+    values = np.zeros((3, groups * pairs * 2), np.int64)
+    values[:, : op.filters] = bias, multiplier, shift
+    bias, multiplier, shift = values
+    if op.right_shifts:  # as stack_rescale wants them
+        multiplier, shift = 2 * multiplier, np.where(multiplier == 0, 0, -(1 << np.clip(32 + shift, 0, 31)))
+    scale = np.stack([bias[1::2], bias[0::2], multiplier[0::2], shift[0::2], multiplier[1::2], shift[1::2]], axis=1)
+    return [np.ascontiguousarray(packed), scale.astype(np.uint64).astype(np.uint32).astype(np.int32).reshape(-1)]
+
+
+def kernel(window: Window, point: Point) -> Kernel:
+    """The C function of one point."""
+    op = window.op
+    pixels, pairs = tile_of(point)
+    direct = bool(point["direct"])
+    words = 0 if direct else window.words * pixels
+    tiles, tail = divmod(op.pixels, pixels)
+    body = tile_lines(window, point, pixels, pairs)
+    lines = []
+    if not window.contiguous:
+        lines.append(f"int32_t row = {-op.pad[0]}, column = {-op.pad[1]};")
+    if window.edge_bytes:
+        lines.append(f"int8_t *edge = (int8_t *)(scratch + {words});")
+    if tiles > 1:
+        body = [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *(f"  {line}" for line in body), "}"]
+    lines += body
+    if tail:
+        lines += ["{", *(f"  {line}" for line in tile_lines(window, point, tail, pairs)), "}"]
+    parameters = "const int8_t *x, const int32_t *restrict w, const int32_t *restrict scale, int8_t *y"
+    if not direct:
+        parameters += ", int32_t *restrict scratch"
+    text = "\n".join(f"  {line}" for line in lines)
+    return Kernel(
+        source=f"static void KERNEL({parameters}) {{\n{text}\n}}\n",
+        scratch=4 * words + -(-window.edge_bytes // 4) * 4,
+        overlap=row_major(op, pixels, reads_first=not direct),
+    )
+
+
+def tile_lines(window: Window, point: Point, pixels: int, pairs: int) -> list[str]:
+    """All filters of `pixels` neighbouring outputs."""
+    op = window.op
+    direct = bool(point["direct"])
+    lines = []
+    if not direct:
+        lines += [
+            f"for (int32_t *slot = scratch; slot != scratch + {pixels}; slot++) {{" if pixels > 1 else "{",
+            "  int32_t *q = slot;" if pixels > 1 else "  int32_t *q = scratch;",
+            *(f"  {line}" for line in gather(window, pixels)),
+            "}",
+        ]
+    groups = -(-op.filters // (2 * pairs))
+    lines += [
+        "const int32_t *v = w, *k = scale;",
+        f"for (int8_t *o = y; o != y + {groups * pairs * 2}; o += {2 * pairs}, k += {6 * pairs}) {{",
+        *(f"  {line}" for line in sums(window, point, pixels, pairs)),
+        *(f"  {line}" for pair in range(pairs) for line in outputs(op, point, pixels, pairs, pair)),
+        "}",
+        f"y += {pixels * op.filters};",
+    ]
+    return [*lines, f"x += {op.channels};"] if direct else lines
+
+
+def sums(window: Window, point: Point, pixels: int, pairs: int) -> list[str]:
+    shared, direct = point["weights"] == "shared", bool(point["direct"])
+    step = f"{dsp_steps.name(pixels, pairs, shared, direct)}(&u, &v, a, b);"
+    start_a = [f"k[{6 * pair + (0 if shared else 1)}]" for pair in range(pairs) for _ in range(pixels)]
+    start_b = [f"k[{6 * pair}]" for pair in range(pairs) for _ in range(pixels)]
+    steps = window.words // 2
+    unroll = min(int(point["unroll"]), steps)
+    loop, rest = divmod(steps, unroll)
+    words = 4 * unroll if direct else 2 * pixels * unroll
+    begin = "x" if direct else "scratch"
+    lines = [
+        f"const {'int8_t' if direct else 'int32_t'} *u = {begin};",
+        f"int32_t a[] = {{{', '.join(start_a)}}}, b[] = {{{', '.join(start_b)}}};",
+    ]
+    if loop > 1:
+        lines += [f"while (u != {begin} + {loop * words}) {{", *[f"  {step}"] * unroll, "}"]
+    else:
+        lines += [step] * unroll
+    return lines + [step] * rest
+
+
+def outputs(op: Conv2D, point: Point, pixels: int, pairs: int, pair: int) -> list[str]:
+    """The sums of one pair of filters, requantised and stored."""
+    k = 6 * pair
+    lines = []
+    for filter_, multiplier, power in ((0, k + 2, k + 3), (1, k + 4, k + 5)):
+        store = []
+        for pixel in range(pixels):
+            index = pair * pixels + pixel
+            acc = f"b[{index}]" if filter_ else f"a[{index}]"
+            if not filter_ and point["weights"] == "shared":
+                acc = f"k[{k + 1}] + stack_high24(a[{index}], b[{index}])"
+            if op.right_shifts:
+                value = f"stack_rescale({acc}, k[{multiplier}], k[{power}], {op.y_zero})"
+            else:
+                value = f"stack_requantize({acc}, k[{multiplier}], k[{power}]) + {op.y_zero}"
+            whole = (op.low, op.high) == (-128, 127)
+            clip = f"stack_sat8({value})" if whole else f"(int8_t)stack_clip({value}, {op.low}, {op.high})"
+            store.append(f"o[{pixel * op.filters + 2 * pair + filter_}] = {clip};")
+        last_of = -(-op.filters // (2 * pairs)) * 2 * pairs - op.filters  # filters that are there to fill the last group only
+        if 2 * pairs - (2 * pair + filter_) <= last_of:
+            lines += [f"if (o + {2 * pair + filter_} < y + {op.filters}) {{", *(f"  {line}" for line in store), "}"]
+        else:
+            lines += store
+    return lines

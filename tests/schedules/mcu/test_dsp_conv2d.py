@@ -1,0 +1,95 @@
+"""Convolutions for cores with the DSP extension, run on this machine: the same bits as TFLite Micro at every point tried."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schedules.integer import Conv2D
+from schedules.machine import Machine
+from schedules.mcu.dsp_conv2d import dsp_conv2d
+from schedules.space import Point
+from tests.schedules.mcu import reference
+from tests.schedules.mcu.conv2d_cases import constants, conv2d, images, pointwise, program, run, space
+
+LAYERS = {
+    "pointwise": pointwise(7, 16, 8),
+    "pointwise, odd everything": pointwise(5, 7, 5),
+    "pointwise, one channel": pointwise(4, 1, 3),
+    "two pixels": pointwise(2, 12, 6),
+    "dense": pointwise(1, 64, 8),
+    "dense, odd": pointwise(1, 35, 3),
+    "dense, ten filters": pointwise(1, 64, 10),
+    "dense, long": pointwise(1, 640, 12, weight_sum=1 << 17),
+    "strided pointwise": conv2d((6, 6, 8), 4, (1, 1), (2, 2)),
+    "square": conv2d((6, 5, 4), 6, pad=(1, 1, 1, 1)),
+    "square, no border": conv2d((6, 5, 4), 6),
+    "three channels": conv2d((9, 9, 3), 8, strides=(2, 2), pad=(0, 0, 1, 1)),
+    "one channel": conv2d((13, 10, 1), 6, (10, 4), (2, 2), (4, 1, 5, 1)),
+    "five channels": conv2d((5, 5, 5), 3, (2, 3), (1, 2), (1, 0, 0, 2)),
+    "dilated": conv2d((9, 8, 4), 4, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)),
+    "dilated, odd": conv2d((9, 8, 3), 5, (2, 3), (2, 1), (1, 2, 1, 2), (3, 2)),
+    "larger than the image": conv2d((2, 3, 4), 4, (5, 5), (1, 1), (2, 2, 2, 2)),
+    "border beyond the kernel": conv2d((3, 3, 4), 2, (2, 2), (1, 1), (3, 3, 3, 3)),
+    "batch": conv2d((4, 4, 4), 4, pad=(1, 1, 1, 1), batch=3),
+    "batch, pointwise": conv2d((2, 2, 4), 4, (1, 1), batch=2),
+    "left shifts": conv2d((4, 4, 4), 12, (2, 2), right_shifts=False),
+    "-128 among the weights": conv2d((4, 4, 4), 8, (2, 2), narrow=False),
+    "large sums": pointwise(4, 600, 4, weight_sum=1 << 17),
+    "largest shared sums": pointwise(4, 256, 6, weight_sum=1 << 15),
+    "clipped": conv2d((4, 4, 4), 4, low=-7, high=90),
+}
+
+
+@pytest.mark.parametrize("op", LAYERS.values(), ids=LAYERS)
+def test_any_layer_to_the_last_bit(op: Conv2D, tmp_path: Path) -> None:
+    """At the default point, and at every other value of each knob alone."""
+    offered = space(op)
+    points = [dict(offered.default)]
+    points += [
+        {**offered.default, knob: value} for knob, values in offered.knobs.items() for value in values if value != offered.default[knob]
+    ]
+    x, values = images(op), constants(op)
+    expected = reference.run(op, x, *values)
+    for point in points:
+        assert np.array_equal(run(op, point, x, values, tmp_path), expected), point
+
+
+def overlap(op: Conv2D, point: Point) -> int:
+    least, exact = json.loads(str(space(op).apply(point).mod["main"].attrs["stack.overlap"]))["0"]
+    assert not exact
+    return int(least)
+
+
+def test_the_rule_declines_what_it_cannot_compute() -> None:
+    op = pointwise(4, 8, 8)
+    assert dsp_conv2d(program(op), Machine(thumb2=True)) is None
+    assert dsp_conv2d(program(op).without_attr("stack.integer"), Machine(dsp=True)) is None
+
+
+@pytest.mark.parametrize("name", ["pointwise", "square", "batch", "strided pointwise", "dense", "border beyond the kernel"])
+def test_the_output_may_lie_over_the_input_as_far_as_the_kernel_says(name: str, tmp_path: Path) -> None:
+    op = LAYERS[name]
+    offered = space(op)
+    x, values = images(op), constants(op)
+    expected = reference.run(op, x, *values)
+    for direct in offered.knobs["direct"]:
+        point = {**offered.default, "direct": direct}
+        for below in (least := overlap(op, point), least + 5):
+            assert np.array_equal(run(op, point, x, values, tmp_path, below=below), expected)
+
+
+@pytest.mark.parametrize("name", ["pointwise", "square", "batch", "three channels"])
+def test_it_says_no_less_than_it_could(name: str, tmp_path: Path) -> None:
+    op = LAYERS[name]
+    x, values, point = images(op), constants(op), space(op).default
+    found = run(op, point, x, values, tmp_path, below=overlap(op, point) - 1)
+    assert not np.array_equal(found, reference.run(op, x, *values))
+
+
+def test_a_pointwise_layer_that_keeps_its_channels_computes_in_place(tmp_path: Path) -> None:
+    op = pointwise(8, 8, 8)
+    x, values, point = images(op), constants(op), space(op).default
+    assert overlap(op, point) == 0
+    assert np.array_equal(run(op, point, x, values, tmp_path, below=0), reference.run(op, x, *values))
