@@ -113,7 +113,7 @@ class Reader:
         for binding in self.bindings:
             value = binding.value
             if is_op(value, ALLOC):
-                self.operands[binding.var] = self.buffer(binding.var, str(binding.var.name_hint), -1)
+                self.operands[binding.var] = self.buffer(binding.var, str(binding.var.name), -1)
             elif isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
                 self.layer(value)
             else:
