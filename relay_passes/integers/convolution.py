@@ -6,6 +6,7 @@ The zero point of x is folded into the bias, which is exact: beyond the border x
 into them where they stay int8; TFLite has none. A dense layer is a 1x1 convolution with a pixel for each row.
 """
 
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -14,7 +15,8 @@ from tvm import relax, te, tirx
 from relay_passes.integers.fixed_point import Array, clamp, quantize_multiplier
 from relay_passes.integers.intrinsics import requantize
 from relay_passes.integers.island import Island, Operand
-from relay_passes.rewrite import constant, shape
+from relay_passes.integers.programs import placeholder
+from relay_passes.rewrite import constant, op_name, shape
 from schedules.integer import Conv2D, Depthwise
 
 INT8 = np.iinfo("int8")
@@ -44,8 +46,8 @@ def power_of_two_from(number: int) -> int:
     return 1 << max(number - 1, 0).bit_length()
 
 
-def body(x: te.Tensor, w: te.Tensor, bias: te.Tensor, multiplier: te.Tensor, shift: te.Tensor, op: Conv2D | Depthwise) -> te.Tensor:
-    """What the rules of schedules/mcu/ compute faster."""
+def body(x: te.Tensor, w: te.Tensor, op: Conv2D | Depthwise) -> te.Tensor:
+    """The sums of products over an image [batch, height, width, channels], int32."""
     rows, columns = te.reduce_axis((0, op.kernel_h), "r"), te.reduce_axis((0, op.kernel_w), "s")
     channels = te.reduce_axis((0, op.channels), "c")
     depthwise = isinstance(op, Depthwise)
@@ -62,60 +64,79 @@ def body(x: te.Tensor, w: te.Tensor, bias: te.Tensor, multiplier: te.Tensor, shi
         weight = w[0, rows, columns, f] if depthwise else w[f, rows, columns, channels]
         return te.sum(pixel.astype("int32") * weight.astype("int32"), axis=[rows, columns] if depthwise else [rows, columns, channels])
 
-    def result(n: tirx.Var, h: tirx.Var, v: tirx.Var, f: tirx.Var) -> tirx.Expr:
-        scaled = requantize(acc[n, h, v, f] + bias[f], multiplier[f], shift[f])
-        return clamp(scaled + op.y_zero, op.low, op.high).astype("int8")
-
-    extents = (op.batch, op.out_height, op.out_width, op.filters)
-    acc = te.compute(extents, product, name="acc")
-    return te.compute(extents, result, name="depthwise" if depthwise else "conv2d")
+    return te.compute((op.batch, op.out_height, op.out_width, op.filters), product, name="acc")
 
 
-def emit(
-    island: Island, x: relax.Expr, weights: Array, window: tuple[int, int], geometry: dict[str, tuple[int, ...]], depthwise: bool, name: str
-) -> relax.Expr | None:
-    """The call for x [batch, height, width, channels] and weights laid out as the program wants them."""
-    batch, height, width, channels = shape(x)
-    per_filter = weights.reshape(-1, weights.shape[-1]).T if depthwise else weights.reshape(weights.shape[0], -1)
-    filters = per_filter.shape[0]
-    wide = per_filter.astype("int64")
-    quantized = island.inputs[0]
+def dense_body(x: te.Tensor, w: te.Tensor, filters: int) -> te.Tensor:
+    """The sums of products over rows [..., channels] of any number of dimensions, int32."""
+    channels = te.reduce_axis((0, int(x.shape[-1])), "c")
+
+    def product(*index: tirx.Var) -> tirx.Expr:
+        weight = w[index[-1], 0, 0, channels]
+        return te.sum(x[(*index[:-1], channels)].astype("int32") * weight.astype("int32"), axis=channels)
+
+    return te.compute((*[int(extent) for extent in x.shape[:-1]], filters), product, name="acc")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the weights lie over the image."""
+
+    size: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def extent(self, size: int, axis: int) -> int:
+        """Of the result, from that of the image."""
+        padded = size + self.pad[axis] + self.pad[axis + 2]
+        return (padded - self.dilation[axis] * (self.size[axis] - 1) - 1) // self.strides[axis] + 1
+
+
+def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, window: Window) -> relax.Expr | None:
+    """The call, for weights as `kind` wants them. A dense layer keeps the shapes of its rows, which are pixels to the rules."""
+    value = island.inputs[0].value
+    dense = op_name(island.call) == "relax.matmul"
+    batch, height, width, channels = (1, prod(shape(value)[:-1]), 1, shape(value)[-1]) if dense else shape(value)
+    per_filter = (weights.reshape(-1, weights.shape[-1]).T if kind is Depthwise else weights.reshape(weights.shape[0], -1)).astype("int64")
+    filters, x_zero = per_filter.shape[0], island.inputs[0].one_zero
     bias = np.zeros(filters, "int64") if island.bias is None else np.asarray(island.bias.array, "int64").reshape(-1)
     if bias.size != filters:
         return None
-    folded = (bias - quantized.one_zero * wide.sum(axis=1)).astype("int32")
-    multiplier, shifts = quantize_multiplier(effective_scale(island, filters, name == "dense"))
-    top, left, bottom, right = geometry["pad"]
-    strides, dilation = geometry["strides"], geometry["dilation"]
-    kind = Depthwise if depthwise else Conv2D
+    multiplier, shifts = quantize_multiplier(effective_scale(island, filters, dense))
     op = kind(
         batch=batch,
         height=height,
         width=width,
         channels=channels,
-        out_height=(height + top + bottom - dilation[0] * (window[0] - 1) - 1) // strides[0] + 1,
-        out_width=(width + left + right - dilation[1] * (window[1] - 1) - 1) // strides[1] + 1,
+        out_height=window.extent(height, 0),
+        out_width=window.extent(width, 1),
         filters=filters,
-        kernel_h=window[0],
-        kernel_w=window[1],
-        strides=(strides[0], strides[1]),
-        dilation=(dilation[0], dilation[1]),
-        pad=(top, left, bottom, right),
-        x_zero=quantized.one_zero,
+        kernel_h=window.size[0],
+        kernel_w=window.size[1],
+        strides=window.strides,
+        dilation=window.dilation,
+        pad=window.pad,
+        x_zero=x_zero,
         y_zero=island.output.one_zero,
         low=island.low,
         high=island.high,
         right_shifts=bool((shifts < 0).all()),
-        narrow=bool(wide.min() > INT8.min),
-        weight_sum=power_of_two_from(int(np.abs(wide).sum(axis=1).max())),
+        narrow=bool(per_filter.min() > INT8.min),
+        weight_sum=power_of_two_from(int(np.abs(per_filter).sum(axis=1).max())),
     )
-    tensors = [
-        te.placeholder((batch, height, width, channels), "int8", name="x"),
-        te.placeholder(weights.shape, "int8", name="w"),
-        *[te.placeholder((filters,), "int32", name=item) for item in ("bias", "multiplier", "shift")],
-    ]
-    arguments = [x, constant(weights), constant(folded), constant(multiplier), constant(shifts)]
-    return island.programs.call(name, [*tensors, body(*tensors, op)], arguments, op)
+    x, w = placeholder(value, "x"), te.placeholder(weights.shape, "int8", name="w")
+    scales = [te.placeholder((filters,), "int32", name=item) for item in ("bias", "multiplier", "shift")]
+    acc = dense_body(x, w, filters) if dense else body(x, w, op)
+
+    def result(*index: tirx.Var) -> tirx.Expr:
+        start, multiplier, shift = (tensor[index[-1]] for tensor in scales)
+        return clamp(requantize(acc[index] + start, multiplier, shift) + op.y_zero, op.low, op.high).astype("int8")
+
+    name = "dense" if dense else "depthwise" if kind is Depthwise else "conv2d"
+    folded = (bias - x_zero * per_filter.sum(axis=1)).astype("int32")
+    arguments = [value, constant(weights), constant(folded), constant(multiplier), constant(shifts)]
+    return island.programs.call(name, [x, w, *scales, te.compute(acc.shape, result, name=name)], arguments, op)
 
 
 def is_int8(island: Island) -> bool:
@@ -136,18 +157,15 @@ def conv2d(island: Island) -> relax.Expr | None:
     weights = weights.transpose([kernel_layout.index(letter) for letter in "OHWI"])
     _, kernel_h, kernel_w, per_group = weights.shape
     channels, groups = shape(x.value)[3], int(attrs.groups)
-    depthwise = groups == channels and per_group == 1 and groups > 1
-    if groups > 1 and not depthwise:
-        weights = spread_groups(weights, channels)
-    geometry = {
-        "pad": tuple(int(item) for item in attrs.padding),
-        "strides": tuple(int(item) for item in attrs.strides),
-        "dilation": tuple(int(item) for item in attrs.dilation),
-    }
-    if depthwise:
-        weights = np.ascontiguousarray(weights.transpose(3, 1, 2, 0))
-    name = "depthwise" if depthwise else "conv2d"
-    return emit(island, x.value, np.ascontiguousarray(weights), (kernel_h, kernel_w), geometry, depthwise, name)
+    window = Window(
+        size=(kernel_h, kernel_w),
+        strides=(int(attrs.strides[0]), int(attrs.strides[1])),
+        dilation=(int(attrs.dilation[0]), int(attrs.dilation[1])),
+        pad=(int(attrs.padding[0]), int(attrs.padding[1]), int(attrs.padding[2]), int(attrs.padding[3])),
+    )
+    if groups == channels > 1 == per_group:
+        return emit(island, Depthwise, np.ascontiguousarray(weights.transpose(3, 1, 2, 0)), window)
+    return emit(island, Conv2D, np.ascontiguousarray(spread_groups(weights, channels) if groups > 1 else weights), window)
 
 
 def spread_groups(weights: Array, channels: int) -> Array:
@@ -163,18 +181,11 @@ def spread_groups(weights: Array, channels: int) -> Array:
 
 def dense(island: Island) -> relax.Expr | None:
     """matmul(x [..., channels], w [channels, filters]) with constant weights."""
-    x, w = island.inputs
+    w = island.inputs[1]
     weights = symmetric_weights(w)
     if weights is None or weights.ndim != 2 or not is_int8(island) or (w.scale.size > 1 and w.axis != 1):
         return None
-    channels, filters = weights.shape
-    rows = prod(shape(x.value)[:-1])
-    image = relax.op.reshape(x.value, (1, rows, 1, channels))
-    image = island.programs.builder.normalize(image)
-    filters_first = np.ascontiguousarray(weights.T).reshape(filters, 1, 1, channels)
-    geometry: dict[str, tuple[int, ...]] = {"pad": (0, 0, 0, 0), "strides": (1, 1), "dilation": (1, 1)}
-    result = emit(island, image, filters_first, (1, 1), geometry, depthwise=False, name="dense")
-    return None if result is None else relax.op.reshape(result, island.shape)
+    return emit(island, Conv2D, np.ascontiguousarray(weights.T)[:, None, None, :], Window())
 
 
 LOWERINGS = {"relax.nn.conv2d": conv2d, "relax.matmul": dense}

@@ -42,7 +42,7 @@ def round_away(real: Array | float) -> Array:
 
 def quantize_value(real: float, scale: float, zero_point: int) -> int:
     """`real` as an integer of that scale, computed in float32 as TFLite does for the limits of an activation."""
-    return zero_point + int(round_away(np.float32(real) / np.float32(scale)))
+    return zero_point + int(round_away(float(np.float32(real) / np.float32(scale))))
 
 
 def clamp(x: Value, low: int, high: int) -> Value:

@@ -60,7 +60,7 @@ class Operand(Quantization):
 
 @dataclass(frozen=True)
 class Island:
-    """One operator over integers. `low` and `high` are limits on the integers of its result; `module` receives its program."""
+    """One operator over integers; `low` and `high` are limits on those of its result, and `activated` whether an activation set them."""
 
     call: relax.Call
     inputs: list[Operand]
@@ -68,6 +68,7 @@ class Island:
     output: Quantization
     low: int
     high: int
+    activated: bool
     shape: tuple[int, ...]
     programs: Programs
     graph: Graph
@@ -134,6 +135,7 @@ def match(call: relax.Call, graph: Graph, programs: Programs) -> Island | None:
     low, high, core = limits(graph.source(call.args[0]), output, graph)
     if not isinstance(core, relax.Call):
         return None
+    activated = core is not graph.source(call.args[0])
     bias = None
     if op_name(core) == "relax.add":
         sources = [graph.source(argument) for argument in core.args]
@@ -147,7 +149,7 @@ def match(call: relax.Call, graph: Graph, programs: Programs) -> Island | None:
     found = [item for item in inputs if item is not None]
     if len(found) != len(inputs) or not found:
         return None
-    return Island(core, found, bias, output, low, high, shape(call), programs, graph)
+    return Island(core, found, bias, output, low, high, activated, shape(call), programs, graph)
 
 
 def tensors(call: relax.Call) -> list[relax.Expr]:

@@ -25,7 +25,8 @@ def rescale(island: Island) -> relax.Expr | None:
     unlimited = (island.low, island.high) == (info.min, info.max)
     if x.same(island.output):
         return x.value if unlimited else clip(island)
-    factor = one_multiplier(float(np.float64(x.one_scale) / np.float64(island.output.one_scale)))
+    precision = np.float32 if island.activated else np.float64  # TFLite's relu divides in float32, its quantize in float64
+    factor = one_multiplier(float(precision(x.one_scale) / precision(island.output.one_scale)))
     data = placeholder(x.value, "x")
 
     def result(*index: tirx.Var) -> tirx.Expr:
