@@ -9,6 +9,7 @@ from stack.frontends.tflite.conversion import is_quantized
 from stack.frontends.tflite.fix_shapes import fix_shapes
 from stack.frontends.tflite.graph import Graph
 from stack.frontends.tflite.read import read
+from stack.frontends.tflite.states import find_states
 from stack.frontends.tflite.to_relax import to_relax
 
 
@@ -17,11 +18,13 @@ def load(model: str | Path | bytes, shapes: Mapping[str, Sequence[int]]) -> Mode
     source = read(model)
     graph, inputs = source.main, fix_shapes(source, shapes)
     check_support(source)
+    states = find_states(source)
     return Model(
         name=source.name,
-        module=to_relax(source, inputs, []),
+        module=to_relax(source, inputs, states),
         input_names=[graph.tensors[index].name for index in graph.inputs],
         output_names=[graph.tensors[index].name for index in graph.outputs],
+        states=states,
         quantization=quantization(graph),
     )
 

@@ -8,8 +8,8 @@ and a converter of real numbers is followed by the node's activation and by `qua
 operator becomes an island of float operators between integers, which says exactly which integer kernel it is.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import tvm
 from tvm import relax
 
 from relay_passes.fold_constants import fold_call
-from relay_passes.rewrite import array, shape
+from relay_passes.rewrite import array, dtype, shape
 from stack.frontends.tflite.graph import Affine, Array, Graph, Node, Tensor
 
 QUANTIZED = ("int8", "uint8", "int16")
@@ -55,13 +55,14 @@ def parameters(affine: Affine, dtype: str) -> tuple[relax.Expr, relax.Expr]:
 
 @dataclass
 class Conversion:
-    """`states` are the variables of a streaming network by name, and hold what was last written to each."""
+    """`states` hold what was last written to each variable of a streaming network; `handles` are the tensors that name variables."""
 
     builder: relax.BlockBuilder
     graph: Graph
     node: Node
     expressions: dict[int, relax.Expr]
-    states: dict[str, relax.Expr] = field(default_factory=dict)
+    states: dict[str, relax.Expr]
+    handles: Mapping[int, str]
 
     def has(self, index: int) -> bool:
         return index < len(self.node.inputs) and self.node.inputs[index] >= 0
@@ -77,12 +78,23 @@ class Conversion:
         return [self.graph.tensors[index] for index in self.node.inputs if index >= 0]
 
     @property
+    def results(self) -> list[int]:
+        """The outputs that are tensors and not handles of variables."""
+        return [index for index in self.node.outputs if self.graph.tensors[index].dtype != "resource"]
+
+    @property
     def outputs(self) -> list[Tensor]:
-        return [self.graph.tensors[index] for index in self.node.outputs]
+        return [self.graph.tensors[index] for index in self.results]
 
     def stored(self, index: int) -> relax.Expr:
-        self.tensor(index)
-        return self.expressions[self.node.inputs[index]]
+        tensor = self.tensor(index)
+        return self.states[tensor.name] if tensor.name in self.states and tensor.variable else self.expressions[self.node.inputs[index]]
+
+    def set_state(self, name: str, value: relax.Expr) -> None:
+        """What a variable holds from here on."""
+        if shape(value) != shape(self.states[name]) or dtype(value) != dtype(self.states[name]):
+            raise Refused(f"it writes {dtype(value)}{list(shape(value))} to {name!r}, which is {self.states[name].ty}")
+        self.states[name] = value
 
     def real(self, index: int) -> relax.Expr:
         tensor = self.tensor(index)

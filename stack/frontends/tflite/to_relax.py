@@ -12,11 +12,13 @@ from stack.frontends.tflite.conversion import Conversion, Refused, constant, is_
 from stack.frontends.tflite.graph import Source, Tensor
 from stack.frontends.tflite.operators import REAL, STORED
 from stack.frontends.tflite.operators.activations import activate
+from stack.frontends.tflite.states import find_handles
 
 
 def to_relax(source: Source, shapes: Mapping[int, tuple[int, ...]], states: list[State]) -> tvm.IRModule:
     """One function `main` over inputs and states. Raises UnsupportedOp naming every node that a converter refuses."""
     graph = source.main
+    handles = find_handles(graph)
     resized = any(graph.tensors[index].shape != extents for index, extents in shapes.items())
     failed: list[tuple[str, str, str]] = []
     builder = relax.BlockBuilder()
@@ -28,7 +30,7 @@ def to_relax(source: Source, shapes: Mapping[int, tuple[int, ...]], states: list
     with builder.function("main", [*inputs, *kept]):
         with builder.dataflow():
             for node in graph.nodes:
-                conversion = Conversion(builder, graph, node, expressions, current)
+                conversion = Conversion(builder, graph, node, expressions, current, handles)
                 try:
                     results = convert(conversion)
                     if not resized:
@@ -36,7 +38,7 @@ def to_relax(source: Source, shapes: Mapping[int, tuple[int, ...]], states: list
                 except Exception as error:  # Relax raises many types
                     failed.append((graph.label(node), node.op, one_line(error)))
                     results = [stand_in(tensor) for tensor in conversion.outputs]
-                expressions |= dict(zip(node.outputs, results, strict=True))
+                expressions |= dict(zip(conversion.results, results, strict=True))
             results = [expressions[index] for index in graph.outputs] + [current[state.name] for state in states]
             result = builder.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
         builder.emit_func_output(result)

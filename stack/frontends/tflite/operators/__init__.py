@@ -4,7 +4,20 @@
 """
 
 from stack.frontends.tflite.conversion import Converter
-from stack.frontends.tflite.operators import activations, convolution, elementwise, pooling, reduction, shapes, types
+from stack.frontends.tflite.operators import (
+    activations,
+    blocks,
+    convolution,
+    elementwise,
+    padding,
+    pooling,
+    reduction,
+    resize,
+    shapes,
+    slicing,
+    types,
+    variables,
+)
 
 REAL: dict[str, Converter] = {
     **activations.REAL,
@@ -12,6 +25,17 @@ REAL: dict[str, Converter] = {
     **elementwise.REAL,
     **pooling.REAL,
     **reduction.REAL,
+    **resize.REAL,
     **types.REAL,
 }
-STORED: dict[str, Converter] = {**elementwise.STORED, **reduction.STORED, **shapes.STORED, **types.STORED}
+STORED: dict[str, Converter] = {
+    **blocks.STORED,
+    **elementwise.STORED,
+    **padding.STORED,
+    **reduction.STORED,
+    **resize.STORED,
+    **shapes.STORED,
+    **slicing.STORED,
+    **types.STORED,
+    **variables.STORED,
+}

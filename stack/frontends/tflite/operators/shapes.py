@@ -1,4 +1,7 @@
-"""Operators that move elements without computing: they work on integers as they are stored."""
+"""The same elements in another shape or order, and tensors that follow from shapes alone. All work on integers as they are stored.
+
+SHAPE becomes a constant, so that what exporters compute from it (slices, products, packs) is folded while it is imported.
+"""
 
 import numpy as np
 from tvm import relax
@@ -18,16 +21,71 @@ def reshape(c: Conversion) -> relax.Expr:
     return relax.op.reshape(c.stored(0), target)
 
 
-def pad(c: Conversion) -> relax.Expr:
-    """With zeros, which the integers of a quantised tensor have at the zero point, or with a value of the same scale."""
-    widths = c.value(1)
-    if widths.shape != (len(c.shape(0)), 2) or (widths < 0).any():
-        raise Refused(f"it pads by {widths.tolist()}, which does not fit its input of shape {list(c.shape(0))}")
-    affine = c.affine(0)
-    fill = 0 if affine is None else int(affine.zero_point[0])
-    if c.has(2):
-        fill = c.value(2).reshape(-1)[0]
-    return relax.op.nn.pad(c.stored(0), [int(width) for width in widths.reshape(-1)], "constant", float(fill))
+def squeeze(c: Conversion) -> relax.Expr:
+    extents = c.shape(0)
+    given = {c.axis(axis, len(extents)) for axis in c.option("squeeze_dims")}
+    axes = given or {axis for axis, extent in enumerate(extents) if extent == 1}
+    if any(extents[axis] != 1 for axis in axes):
+        raise Refused(f"it drops dimensions {sorted(axes)} of {list(extents)}, which are not all 1")
+    return relax.op.reshape(c.stored(0), [extent for axis, extent in enumerate(extents) if axis not in axes])
 
 
-STORED: dict[str, Converter] = {"PAD": pad, "PADV2": pad, "RESHAPE": reshape}
+def expand_dims(c: Conversion) -> relax.Expr:
+    (axis,) = c.numbers(1)
+    extents = list(c.shape(0))
+    extents.insert(c.axis(axis, len(extents) + 1), 1)
+    return relax.op.reshape(c.stored(0), extents)
+
+
+def transpose(c: Conversion) -> relax.Expr:
+    order = [c.axis(axis, len(c.shape(0))) for axis in c.numbers(1)]
+    if sorted(order) != list(range(len(c.shape(0)))):
+        raise Refused(f"{order} is no order of its {len(c.shape(0))} dimensions")
+    return relax.op.permute_dims(c.stored(0), order)
+
+
+def reverse(c: Conversion) -> relax.Expr:
+    data = c.stored(0)
+    for axis in c.numbers(1):
+        positions = np.arange(c.shape(0)[c.axis(axis, len(c.shape(0)))])[::-1]
+        data = c.emit(relax.op.take(data, c.const(positions, "int64"), c.axis(axis, len(c.shape(0)))))
+    return data
+
+
+def extents_of(c: Conversion) -> relax.Expr:
+    return c.const(c.shape(0), c.outputs[0].dtype)
+
+
+def checked_extents(c: Conversion, index: int) -> list[int]:
+    """A shape that the file holds: not absurd, for a constant of it may be made."""
+    extents = c.numbers(index)
+    if any(extent < 0 for extent in extents) or int(np.prod(extents, dtype=object)) > 1 << 30:
+        raise Refused(f"{extents} is no shape")
+    return extents
+
+
+def fill(c: Conversion) -> relax.Expr:
+    return relax.op.broadcast_to(c.stored(1), checked_extents(c, 0))
+
+
+def zeros_like(c: Conversion) -> relax.Expr:
+    return relax.op.broadcast_to(c.const(0, c.tensor(0).dtype), c.shape(0))
+
+
+def broadcast_args(c: Conversion) -> relax.Expr:
+    return c.const(np.broadcast_shapes(tuple(checked_extents(c, 0)), tuple(checked_extents(c, 1))), c.outputs[0].dtype)
+
+
+STORED: dict[str, Converter] = {
+    "BROADCAST_ARGS": broadcast_args,
+    "BROADCAST_TO": lambda c: relax.op.broadcast_to(c.stored(0), checked_extents(c, 1)),
+    "EXPAND_DIMS": expand_dims,
+    "FILL": fill,
+    "RANK": lambda c: c.const(len(c.shape(0)), "int32"),
+    "RESHAPE": reshape,
+    "REVERSE_V2": reverse,
+    "SHAPE": extents_of,
+    "SQUEEZE": squeeze,
+    "TRANSPOSE": transpose,
+    "ZEROS_LIKE": zeros_like,
+}
