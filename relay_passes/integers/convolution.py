@@ -104,7 +104,7 @@ def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, w
     if bias.size != filters:
         return None
     multiplier, shifts = quantize_multiplier(effective_scale(island, filters, dense))
-    shifts = np.where(multiplier == 0, -1, shifts).astype("int32")  # 0 whatever the shift: such a filter keeps `right_shifts` for the others
+    shifts = np.where(multiplier == 0, -1, shifts).astype("int32")  # gives 0 in any case, so let it not cost the layer `right_shifts`
     op = kind(
         batch=batch,
         height=height,
