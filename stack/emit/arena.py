@@ -10,12 +10,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ON_STACK = -1  # the `memory` of scratch that lies on the stack
 ROUNDS = 3000  # of the local search; each places all buffers once
 
 
 @dataclass(eq=False)
 class Buffer:
-    """`first` and `last` are the steps that touch it, both included; `memory` is the arena it lies in, where there are several."""
+    """`first` and `last` are the steps that touch it, both included; `memory` is the arena it lies in, where there are several.
+
+    `scratch` marks what one kernel writes and reads, and nobody else.
+    """
 
     name: str
     bytes: int
@@ -24,6 +28,7 @@ class Buffer:
     align: int = 4
     offset: int = 0
     memory: int = 0
+    scratch: bool = False
 
     def meets(self, other: "Buffer") -> bool:
         return self.first <= other.last and other.first <= self.last

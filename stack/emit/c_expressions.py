@@ -64,7 +64,7 @@ class Expressions:
 
     def __init__(self, program: str, places: Places) -> None:
         self.program, self.places = program, places
-        self.analyzer, self.numbering = Analyzer(), Numbering()
+        self.analyzer, self.numbering = Analyzer(), Numbering(self.address)
         self.variables: dict[tirx.Var, Text] = {}
         self.named: dict[int, Text] = {}
 
@@ -151,11 +151,12 @@ class Expressions:
         return f"{place.name}[{self.emit(address).text}]"
 
     def address(self, buffer: tirx.Expr, indices: list[tirx.Expr]) -> tirx.Expr:
-        flat: tirx.Expr = tirx.const(0, "int32")
+        flat: tirx.Expr | None = None
         for index, extent in zip(indices, buffer.shape, strict=True):
             if int(extent) != 1:
                 index = index if str(index.ty) in ("int32", "int64") else index.astype("int32")
-                flat = flat.astype(str(index.ty)) * tirx.const(int(extent), str(index.ty)) + index
+                flat = index if flat is None else plus(flat.astype(str(index.ty)) * tirx.const(int(extent), str(index.ty)), index)
+        flat = tirx.const(0, "int32") if flat is None else flat
         digits: list[object] = []
         tvm_ffi.structural_walk(flat, ((tirx.FloorDiv, tirx.FloorMod), digits.append))
         return self.analyzer.simplify(flat) if digits else flat  # fused loops: i // 4 * 4 + i % 4 is i again
@@ -335,3 +336,12 @@ class Expressions:
 def kind_dtype(kind: str) -> str:
     """The integer type of a kind of arithmetic."""
     return c.NAMES[kind].removesuffix("_t")
+
+
+def plus(total: tirx.Expr, term: tirx.Expr) -> tirx.Expr:
+    """The sum of two indices, as a chain without parentheses: total + (a - b) is total + a - b."""
+    if isinstance(term, tirx.Add):
+        return plus(plus(total, term.a), term.b)
+    if isinstance(term, tirx.Sub):
+        return plus(total, term.a) - term.b
+    return total + term

@@ -11,7 +11,7 @@ from tvm import tirx
 
 from schedules import integer
 from schedules.mcu.intrinsics import used
-from stack.emit.arena import Buffer
+from stack.emit.arena import ON_STACK, Buffer
 from stack.emit.c_network import Held, Layer, Network, Operand, Weight
 from stack.emit.native import C_TYPES, c_name
 from stack.emit.placement import ARENA_ALIGN, Placement
@@ -126,6 +126,8 @@ def place(operand: Operand, fields: Mapping[str, str]) -> str:
         return operand.name
     if isinstance(operand, Held):
         return f"state->{fields[operand.state.name]}"
+    if operand.memory == ON_STACK:
+        return "scratch"
     return f"a{operand.memory or ''} + {operand.offset}"
 
 
@@ -189,6 +191,8 @@ def run_function(name: str, network: Network, placement: Placement, fields: Mapp
         f"  if ({unaligned}) return {name.upper()}_ARENA_NOT_ALIGNED;",
         *[f"  char *a{index or ''} = {title};" for index, title in enumerate(arenas)],
     ]
+    if placement.stack:
+        lines.append(f"  uint64_t scratch[{-(-placement.stack // 8)}];")
     for title, buffer in zip(inputs, network.input_buffers, strict=True):
         here = place(buffer, fields)
         lines.append(f"  if ((const void *){title} != {here}) memmove({here}, {title}, {buffer.bytes});")

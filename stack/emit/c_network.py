@@ -113,9 +113,12 @@ class Reader:
         for binding in self.bindings:
             value = binding.value
             if is_op(value, ALLOC):
-                self.operands[binding.var] = self.buffer(binding.var, str(binding.var.name), -1)
-            elif isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
-                self.layer(value)
+                continue  # it becomes a buffer when it is written
+            if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
+                if relax.analysis.has_reshape_pattern(self.module[value.op]):
+                    self.views[value.args[1]] = value.args[0]
+                else:
+                    self.layer(value)
             else:
                 assert binding.var in self.views or isinstance(value, relax.Tuple), f"cannot emit {value}"
         self.results()
@@ -123,16 +126,14 @@ class Reader:
     def layer(self, call: relax.Call) -> None:
         step = len(self.network.layers)
         program = self.module[call.op]
+        result = call.args[-1]
+        out = self.operands[result] = self.buffer(result, str(result.name), step)
         operands = [self.operand(argument, step, place) for place, argument in enumerate(call.args)]
-        out = operands[-1]
-        assert isinstance(out, Buffer)
-        if out.first < 0:
-            out.first = out.last = step
         for operand in operands:
             if isinstance(operand, Buffer):
                 operand.last = max(operand.last, step)
         if scratch := int(program.attrs.get("stack.scratch", 0)):
-            self.network.buffers.append(Buffer(f"scratch of layer {step + 1}", scratch, step, step, align=8))
+            self.network.buffers.append(Buffer(f"scratch of layer {step + 1}", scratch, step, step, align=8, scratch=True))
             operands.append(self.network.buffers[-1])
         self.permit(program, operands, out)
         op = integer.read(program)

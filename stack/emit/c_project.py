@@ -15,6 +15,7 @@ from tvm import tirx
 
 from schedules.mcu.kernel import as_schedule
 from stack.emit import c_model, c_report
+from stack.emit.arena import ON_STACK, Buffer
 from stack.emit.c_network import Layer, Network, read_network
 from stack.emit.c_printer import print_function
 from stack.emit.placement import Placement, place_network
@@ -71,13 +72,14 @@ def describe(network: Network, placement: Placement, signature: Signature, progr
             {"parameter": title, "bytes": size, "memory": ram.name if ram else None}
             for title, size, ram in zip_longest(c_model.arena_names(placement), placement.arenas, placement.rams[: len(placement.arenas)])
         ],
-        "arena": [
-            {"name": b.name, "offset": b.offset, "bytes": b.bytes, "memory": b.memory, "first": b.first, "last": b.last}
-            for b in network.buffers
-        ],
+        "arena": [buffer_entry(buffer) for buffer in network.buffers if buffer.memory != ON_STACK],
         "weight_bytes": sum(weight.array.nbytes for weight in network.weights),
         "operators": [operator(layer, programs) for layer in network.layers],
     }
+
+
+def buffer_entry(buffer: Buffer) -> dict[str, object]:
+    return {key: getattr(buffer, key) for key in ("name", "offset", "bytes", "memory", "first", "last", "scratch")}
 
 
 def operator(layer: Layer, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:

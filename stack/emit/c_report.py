@@ -46,7 +46,7 @@ def kind(buffer: Entry, described: Mapping[str, Any]) -> str:
         return "input"
     if buffer["last"] >= len(described["operators"]):
         return "output"
-    return "scratch" if buffer["name"].startswith("scratch") else "activation"
+    return "scratch" if buffer["scratch"] else "activation"
 
 
 def timeline(described: Mapping[str, Any]) -> str:

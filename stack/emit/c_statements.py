@@ -6,8 +6,10 @@ for i in range(16):                       for (int i = 0; i < 16; i++) {
                                           }
 """
 
+import math
 from collections.abc import Sequence
 
+import tvm_ffi
 from tvm import tirx
 from tvm.ir import Range, TensorLoad
 
@@ -84,7 +86,6 @@ class Statements:
         name = self.names.new(buffer.name)
         offset = self.offsets.get(buffer)
         self.expressions.places[buffer] = Place(name, dtype, size, offset=offset)
-        self.declare_pending()
         if offset is None:
             self.line(f"{kind} {name}[{size}];")
         else:
@@ -95,6 +96,8 @@ class Statements:
         """Give names to what `roots` compute more than once."""
         printer = self.expressions
         for expr in repeated(roots, printer.numbering):
+            if printer.numbering.number(expr) in printer.named:
+                continue
             text = printer.emit(expr)
             kind = "int" if str(expr.ty) == "bool" else c.NAMES[text.kind]
             self.declare_pending()
@@ -102,10 +105,15 @@ class Statements:
             self.line(f"const {kind} {name} = {text.text};")
             printer.named[printer.numbering.number(expr)] = c.Text(name, c.POSTFIX, text.kind)
 
+    def forget_loads(self) -> None:
+        """Drop the names of what a store may change; what depends on variables alone keeps its name to the end of its scope."""
+        printer = self.expressions
+        printer.named = {number: text for number, text in printer.named.items() if number not in printer.numbering.loading}
+
     def value(self, expr: tirx.Expr) -> tuple[str, c.Text]:
         self.share([expr])
         text = self.expressions.emit(expr)
-        self.expressions.named.clear()
+        self.forget_loads()
         dtype = str(expr.ty)
         return "int" if dtype == "bool" else c.NAMES[text.kind], text
 
@@ -123,7 +131,7 @@ class Statements:
         self.share([printer.address(store.buffer, store.indices), value])
         target = printer.element(store.buffer, store.indices)
         text = printer.emit(value).text
-        printer.named.clear()
+        self.forget_loads()
         kind = next((kind for kind, name in self.pending if name == target), None)
         if kind is not None and update is None:
             self.pending.remove((kind, target))
@@ -142,22 +150,26 @@ class Statements:
         """`head {` and the body; the caller closes it."""
         self.line(f"{head} {{")
         self.names.push()
+        named = dict(self.expressions.named)
         self.depth += 1
         self.emit(body)
         self.declare_pending()
         self.depth -= 1
+        self.expressions.named = named
         self.names.pop()
 
     def loop(self, loop: tirx.For) -> None:
         if loop.kind == tirx.ForKind.VECTORIZED or loop.kind == tirx.ForKind.THREAD_BINDING:
             raise self.expressions.refuse("a loop over vector lanes or threads")
         printer = self.expressions
-        first, end = printer.emit(loop.min), printer.emit(loop.min + loop.extent)
+        loop = in_steps(loop)
+        first, end = printer.emit(loop.min), printer.emit(printer.analyzer.simplify(loop.min + loop.extent))
         printer.analyzer.bind(loop.loop_var, Range.from_min_extent(loop.min, loop.extent))
         self.names.push()
         name = self.names.new(loop.loop_var.name)
         printer.variables[loop.loop_var] = c.Text(name, c.POSTFIX, "i32")
-        self.block(f"for (int {name} = {first.text}; {name} < {end.inside(c.SHIFT)}; {name}++)", loop.body)
+        step = f"{name}++" if loop.step is None or int(loop.step) == 1 else f"{name} += {int(loop.step)}"
+        self.block(f"for (int {name} = {first.text}; {name} < {end.inside(c.SHIFT)}; {step})", loop.body)
         self.line("}")
         self.names.pop()
 
@@ -169,3 +181,34 @@ class Statements:
             with printer.analyzer.constraint_scope(tirx.Not(branch.condition)):
                 self.block("} else", branch.else_case)
         self.line("}")
+
+
+def in_steps(loop: tirx.For) -> tirx.For:
+    """`for i in range(8): a[i * 4 + 1]` as `for i in range(0, 32, 4): a[i + 1]`."""
+    factors: list[int] = []
+    uses: list[tirx.Var] = []
+
+    def product(node: tirx.Mul) -> None:
+        if node.a.same_as(loop.loop_var) and isinstance(node.b, tirx.IntImm):
+            factors.append(int(node.b))
+
+    def variable(node: tirx.Var) -> None:
+        if node.same_as(loop.loop_var):
+            uses.append(node)
+
+    tvm_ffi.structural_walk(loop.body, [(tirx.Mul, product), (tirx.Var, variable)])
+    step = math.gcd(*factors) if factors else 1
+    if step < 2 or len(uses) != len(factors) or not isinstance(loop.extent, tirx.IntImm) or not isinstance(loop.min, tirx.IntImm):
+        return loop
+    dtype = str(loop.loop_var.ty)
+    var = tirx.Var(loop.loop_var.name, dtype)
+
+    def divide(node: tirx.Mul) -> tirx.Expr:
+        if not node.a.same_as(loop.loop_var):
+            return node
+        factor = int(node.b) // step
+        return var if factor == 1 else var * tirx.const(factor, dtype)
+
+    body = tvm_ffi.structural_map(loop.body, (tirx.Mul, divide))
+    first, extent = (tirx.const(int(value) * step, dtype) for value in (loop.min, loop.extent))
+    return tirx.For(var, first, extent, loop.kind, body, step=tirx.const(step, dtype))

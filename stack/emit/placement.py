@@ -9,33 +9,52 @@ runs, with the layer that needs most.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stack.emit.arena import Buffer, place
+from stack.emit.arena import ON_STACK, Buffer, place
 from stack.emit.c_network import Layer, Network, Operand, Weight
 from stack.errors import DoesNotFit
 from targets.target import Memory
 
 ARENA_ALIGN = 16
 STACK = 2048  # bytes kept free in each RAM, for the stack and the C library
+SCRATCH = 512  # bytes of scratch memory that one kernel may have on the stack
 CODE = 4096  # bytes kept free in the first flash, for start-up code and functions at the least
 
 
 @dataclass(frozen=True)
 class Placement:
-    """`arenas` holds the bytes of each arena; `rams` and `flashes` the memories they and the constants are for, where those are known."""
+    """`arenas` holds the bytes of each arena; `rams` and `flashes` the memories they and the constants are for, where those are known.
+
+    `stack` is how many bytes of the stack kernels use as scratch memory.
+    """
 
     arenas: Sequence[int]
+    stack: int
     rams: Sequence[Memory] = field(default=())
     flashes: Sequence[Memory] = field(default=())
 
 
 def place_network(network: Network, memories: Sequence[Memory], board: str) -> Placement:
     """Set memory and offset of every buffer, and the memory of every constant; DoesNotFit where the board called `board` is too small."""
+    stack = scratch_on_stack(network)
     rams, flashes = (sorted((m for m in memories if m.kind == kind), key=lambda m: (-m.speed, -m.bytes)) for kind in ("ram", "flash"))
     if not rams:
-        return Placement([arena(network, 0)])
+        return Placement([arena(network, 0)], stack)
     arenas = place_buffers(network, rams, board)
     place_weights(network, flashes, board)
-    return Placement(arenas, rams[: len(arenas)], flashes)
+    return Placement(arenas, stack, rams[: len(arenas)], flashes)
+
+
+def scratch_on_stack(network: Network) -> int:
+    """Move small scratch buffers to the stack where that makes the arena smaller; the bytes they need there."""
+    small = [buffer for buffer in network.buffers if buffer.scratch and buffer.bytes <= SCRATCH]
+    before = arena(network, 0)
+    for buffer in small:
+        buffer.memory = ON_STACK
+    if small and arena(network, 0) < before:
+        return max(buffer.bytes for buffer in small)
+    for buffer in small:
+        buffer.memory = 0
+    return 0
 
 
 def arena(network: Network, memory: int) -> int:

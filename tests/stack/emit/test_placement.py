@@ -31,6 +31,20 @@ def test_a_core_without_a_board_has_one_arena_of_the_size_it_takes() -> None:
     assert place_network(network(), [], "cortex-m4").arenas == [7008]
 
 
+def test_small_scratch_goes_to_the_stack_where_it_would_raise_the_peak() -> None:
+    made = network()
+    made.buffers += [Buffer("scratch of layer 1", 300, 0, 0, scratch=True), Buffer("scratch of layer 2", 200, 1, 1, scratch=True)]
+    placement = place_network(made, [], "cortex-m4")
+    assert (list(placement.arenas), placement.stack) == ([7008], 300)
+
+
+def test_large_scratch_and_scratch_that_costs_nothing_stay_in_the_arena() -> None:
+    made = network()
+    made.buffers += [Buffer("large", 1000, 0, 0, scratch=True), Buffer("free", 200, 1, 1, scratch=True)]
+    placement = place_network(made, [], "cortex-m4")
+    assert (list(placement.arenas), placement.stack) == ([8000], 0)
+
+
 def test_what_fits_in_the_fast_memory_stays_there() -> None:
     placement = place_network(network(), [ram("slow", 99_999, 0.5), ram("fast", 7008 + STACK), flash("flash", 99_999)], "board")
     assert list(placement.arenas) == [7008]
