@@ -40,6 +40,60 @@ static inline int32_t stack_smlad(int32_t a, int32_t b, int32_t acc) {
   return (int32_t)((uint32_t)acc + (uint32_t)low + (uint32_t)high);
 #endif
 }""",
+    "stack_smlabb": """\
+/* acc + the low half of a * the low half of b */
+static inline int32_t stack_smlabb(int32_t a, int32_t b, int32_t acc) {
+#if defined(__ARM_FEATURE_DSP)
+  int32_t r; __asm("smlabb %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc)); return r;
+#else
+  return (int32_t)((uint32_t)acc + (uint32_t)((int16_t)a * (int16_t)b));
+#endif
+}""",
+    "stack_smlabt": """\
+/* acc + the low half of a * the high half of b */
+static inline int32_t stack_smlabt(int32_t a, int32_t b, int32_t acc) {
+#if defined(__ARM_FEATURE_DSP)
+  int32_t r; __asm("smlabt %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc)); return r;
+#else
+  return (int32_t)((uint32_t)acc + (uint32_t)((int16_t)a * (int16_t)((uint32_t)b >> 16)));
+#endif
+}""",
+    "stack_smlatb": """\
+/* acc + the high half of a * the low half of b */
+static inline int32_t stack_smlatb(int32_t a, int32_t b, int32_t acc) {
+#if defined(__ARM_FEATURE_DSP)
+  int32_t r; __asm("smlatb %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc)); return r;
+#else
+  return (int32_t)((uint32_t)acc + (uint32_t)((int16_t)((uint32_t)a >> 16) * (int16_t)b));
+#endif
+}""",
+    "stack_smlatt": """\
+/* acc + the high half of a * the high half of b */
+static inline int32_t stack_smlatt(int32_t a, int32_t b, int32_t acc) {
+#if defined(__ARM_FEATURE_DSP)
+  int32_t r; __asm("smlatt %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc)); return r;
+#else
+  return (int32_t)((uint32_t)acc + (uint32_t)((int16_t)((uint32_t)a >> 16) * (int16_t)((uint32_t)b >> 16)));
+#endif
+}""",
+    "stack_pkhbt": """\
+/* the low halves of two numbers in one word */
+static inline int32_t stack_pkhbt(int32_t low, int32_t high) {
+#if defined(__ARM_FEATURE_DSP)
+  int32_t r; __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(r) : "r"(low), "r"(high)); return r;
+#else
+  return (int32_t)((uint32_t)high << 16 | (uint16_t)low);
+#endif
+}""",
+    "stack_load_two": """\
+/* two words with one instruction */
+static inline void stack_load_two(const int32_t *p, int32_t *first, int32_t *second) {
+#if defined(__ARM_FEATURE_DSP)
+  __asm("ldrd %0, %1, %2" : "=r"(*first), "=r"(*second) : "Uv"(*(const int32_t (*)[2])p));
+#else
+  *first = p[0], *second = p[1];
+#endif
+}""",
     "stack_requantize": """\
 /* acc * multiplier / 2^31 * 2^shift, rounded twice as TFLite Micro does: MultiplyByQuantizedMultiplier */
 static inline int32_t stack_requantize(int32_t acc, int32_t multiplier, int32_t shift) {
