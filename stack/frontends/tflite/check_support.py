@@ -13,11 +13,8 @@ REASONS = {
     **dict.fromkeys(("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "WHERE", "UNIQUE"), DATA_DEPENDENT),
     **dict.fromkeys(("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"), "it is random"),
 }
-WEIGHTS = {  # where the weights of an operator are among its inputs, and its activations
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"), (1, 0)),
-    "TRANSPOSE_CONV": (1, 2),
-}
-ANY_SCALE = ("QUANTIZE", "DEQUANTIZE")
+NOT_HYBRID = ("BATCH_MATMUL", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM")  # their second input is weights
+SCALED = ("SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM")  # they quantise by themselves, but must have scales like the others
 
 
 def reason_against(node: Node, graph: Graph) -> str | None:
@@ -41,21 +38,18 @@ def reason_against(node: Node, graph: Graph) -> str | None:
 
 
 def reason_against_quantization(node: Node, inputs: list[Tensor], outputs: list[Tensor]) -> str | None:
-    if node.op not in REAL or node.op in ANY_SCALE:
+    if node.op not in REAL and node.op not in SCALED:
         return None
     for tensor in (*inputs, *outputs):
         if tensor.dtype == "uint8" and tensor.affine is not None:
             return f"{tensor.name!r} is quantised to uint8, which TFLite has replaced by int8: convert the model again"
         if tensor.dtype in ("int8", "int16") and tensor.affine is None:
             return f"{tensor.name!r} is {tensor.dtype} without a scale"
-    weights, data = (node.inputs[position] if position < len(node.inputs) else -1 for position in WEIGHTS.get(node.op, (0, 0)))
-    if weights >= 0 and data >= 0 and len(inputs) > 1 and node.op in WEIGHTS:
-        named = dict(zip((index for index in node.inputs if index >= 0), inputs, strict=True))
-        if named[data].dtype == "float32" and is_quantized(named[weights]):
-            return (
-                f"its weights {named[weights].name!r} are {named[weights].dtype} and its activations float32, which would be quantised"
-                " anew in each run: convert the model with all in int8, or all in float32"
-            )
+    if node.op in NOT_HYBRID and len(inputs) > 1 and inputs[0].dtype == "float32" and is_quantized(inputs[1]):
+        return (
+            f"its weights {inputs[1].name!r} are {inputs[1].dtype} and its activations float32, which would be quantised anew"
+            " in each run: convert the model with all in int8, or all in float32"
+        )
     return None
 
 

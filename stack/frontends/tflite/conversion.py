@@ -126,6 +126,10 @@ class Conversion:
         """A constant of integers, as a list."""
         return [int(item) for item in self.value(index).reshape(-1)]
 
+    def target(self, index: int) -> list[int]:
+        """The shape of the result as an input gives it, or where that is computed, as the file has it."""
+        return self.numbers(index) if array(self.stored(index)) is not None else list(self.outputs[0].shape)
+
     def option(self, name: str) -> Any:
         return self.node.options[name]
 

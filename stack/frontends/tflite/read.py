@@ -187,6 +187,7 @@ class Reader:
         zero_point = np.array(self.numbers(table, "ZeroPoint"), np.int64)
         zero_point = zero_point if zero_point.size else np.zeros(1, np.int64)
         axis, limits = table.QuantizedDimension(), np.iinfo(dtype)
+        axis = 0 if len(shape) == 1 else axis  # files repeat the weights' axis for a bias
         if not np.isfinite(scale).all() or (scale < 0).any():
             raise Damaged(f"tensor {name!r} has a scale that is no positive number")
         if (zero_point < limits.min).any() or (zero_point > limits.max).any():

@@ -14,6 +14,8 @@ from tvm import relax
 from relay_passes.rewrite import shape
 from stack.frontends.tflite.conversion import Conversion, Refused, dequantize
 from stack.frontends.tflite.graph import Affine
+from stack.frontends.tflite.operators.hybrid import images
+from stack.frontends.tflite.operators.hybrid import rows as rows_of
 
 SAME, VALID = 0, 1
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
@@ -45,14 +47,14 @@ def expect_rank(c: Conversion, *ranks: int) -> None:
             raise Refused(f"its input {c.tensor(index).name!r} has {len(c.shape(index))} dimensions, and {rank} can be compiled")
 
 
-def with_bias(c: Conversion, result: relax.Expr, index: int, weights: int = 1) -> relax.Expr:
+def with_bias(c: Conversion, result: relax.Expr, index: int, data: int = 0) -> relax.Expr:
     """`result` and the bias, where the node has one."""
     if not c.has(index):
         return result
     tensor, bias = c.tensor(index), c.stored(index)
     if tensor.dtype == "float32":
         return relax.op.add(result, bias)
-    affine, other = c.affine(0), c.affine(weights)
+    affine, other = c.affine(data), c.affine(1)
     if affine is None or other is None or tensor.dtype not in ("int32", "int64"):
         raise Refused(f"its bias {tensor.name!r} is {tensor.dtype}")
     value = c.value(index)
@@ -71,7 +73,7 @@ def convolution(c: Conversion) -> relax.Expr:
         raise Refused(f"{channels} channels and {filters} filters over {depth} of them do not fit")
     pads = same_pads((height, width), tuple(kernel), strides, dilation) if c.option("padding") == SAME else (0, 0, 0, 0)
     result = relax.op.nn.conv2d(
-        c.real(0), c.real(1), strides, pads, dilation, groups=channels // depth, data_layout="NHWC", kernel_layout="OHWI"
+        images(c), c.real(1), strides, pads, dilation, groups=channels // depth, data_layout="NHWC", kernel_layout="OHWI"
     )  # fmt: skip
     return with_bias(c, result, 2)
 
@@ -84,7 +86,7 @@ def depthwise(c: Conversion) -> relax.Expr:
         raise Refused(f"its weights of shape {list(c.shape(1))} do not fit {channels} channels")
     pads = same_pads((height, width), tuple(kernel), strides, dilation) if c.option("padding") == SAME else (0, 0, 0, 0)
     result = relax.op.nn.conv2d(
-        c.real(0), c.real(1), strides, pads, dilation, groups=channels, data_layout="NHWC", kernel_layout="IHWO"
+        images(c), c.real(1), strides, pads, dilation, groups=channels, data_layout="NHWC", kernel_layout="IHWO"
     )  # fmt: skip
     return with_bias(c, result, 2)
 
@@ -103,7 +105,7 @@ def dense(c: Conversion) -> relax.Expr:
         data = c.emit(relax.op.reshape(data, (*rows[:-1], depth)))
     weights = c.emit(relax.op.permute_dims(c.stored(1), [1, 0]))
     affine, other = c.affine(0), c.affine(1)
-    data = c.emit(dequantize(data, affine, c.tensor(0).dtype)) if affine else data
+    data = c.emit(dequantize(data, affine, c.tensor(0).dtype)) if affine else rows_of(c, data)
     weights = c.emit(dequantize(weights, other, c.tensor(1).dtype, axis=1)) if other else weights
     return with_bias(c, relax.op.matmul(data, weights), 2)
 
@@ -114,17 +116,17 @@ def transposed(c: Conversion) -> relax.Expr:
     expect_rank(c, 1, 4, 4)
     if min(strides) < 1:
         raise Refused(f"its strides {list(strides)} must be positive")
-    batch, out_height, out_width, filters = c.numbers(0)
-    (rows, *kernel, depth), (images, height, width, channels) = c.shape(1), c.shape(2)
+    batch, out_height, out_width, filters = c.target(0)
+    (rows, *kernel, depth), (count, height, width, channels) = c.shape(1), c.shape(2)
     pads = same_pads((out_height, out_width), tuple(kernel), strides, (1, 1)) if c.option("padding") == SAME else (0, 0, 0, 0)
     reached = [
         (extent - 1) * stride + taps - before - after
         for extent, stride, taps, before, after in zip((height, width), strides, kernel, pads[:2], pads[2:], strict=True)
     ]
     extra = [out_height - reached[0], out_width - reached[1]]
-    if (rows, depth, batch) != (filters, channels, images) or min(extra) < 0:
-        raise Refused(f"a result of shape {c.numbers(0)} does not fit its input and weights")
-    image = c.emit(relax.op.permute_dims(c.real(2), [0, 3, 1, 2]))
+    if (rows, depth, batch) != (filters, channels, count) or min(extra) < 0:
+        raise Refused(f"a result of shape {c.target(0)} does not fit its input and weights")
+    image = c.emit(relax.op.permute_dims(images(c, data=2, weights=1), [0, 3, 1, 2]))
     weights = c.emit(relax.op.permute_dims(c.real(1), [3, 0, 1, 2]))
     grown = [max(more - stride + 1, 0) for more, stride in zip(extra, strides, strict=True)]  # what no weight reaches
     inside = [more - beyond for more, beyond in zip(extra, grown, strict=True)]
@@ -132,7 +134,7 @@ def transposed(c: Conversion) -> relax.Expr:
     if any(grown):
         result = c.emit(relax.op.nn.pad(result, [0, 0, 0, 0, 0, grown[0], 0, grown[1]]))
     assert shape(result) == (batch, filters, out_height, out_width)
-    return with_bias(c, c.emit(relax.op.permute_dims(result, [0, 2, 3, 1])), 3)
+    return with_bias(c, c.emit(relax.op.permute_dims(result, [0, 2, 3, 1])), 3, data=2)
 
 
 REAL = {"CONV_2D": convolution, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": dense, "TRANSPOSE_CONV": transposed}

@@ -11,7 +11,7 @@ from stack.frontends.tflite.conversion import Conversion, Converter, Refused
 
 def reshape(c: Conversion) -> relax.Expr:
     """The shape is the second input, else an option, else that of the result in the file; -1 stands for what is left."""
-    target = c.numbers(1) if c.has(1) else list(c.option("new_shape")) or list(c.outputs[0].shape)
+    target = c.target(1) if c.has(1) else list(c.option("new_shape")) or list(c.outputs[0].shape)
     size = int(np.prod(c.shape(0)))
     known = int(np.prod([extent for extent in target if extent != -1]))
     if target.count(-1) == 1 and known and not size % known:
@@ -58,7 +58,7 @@ def extents_of(c: Conversion) -> relax.Expr:
 
 def checked_extents(c: Conversion, index: int) -> list[int]:
     """A shape that the file holds: not absurd, for a constant of it may be made."""
-    extents = c.numbers(index)
+    extents = c.target(index)
     if any(extent < 0 for extent in extents) or int(np.prod(extents, dtype=object)) > 1 << 30:
         raise Refused(f"{extents} is no shape")
     return extents
