@@ -51,7 +51,7 @@ class Board:
     flash_with: Mapping[str, str] = field(default_factory=dict)
     serial: Mapping[str, Any] = field(default_factory=dict)
     uart: Mapping[str, Any] = field(default_factory=dict)
-    setup: Sequence[Sequence[int]] = ()
+    setup: Sequence[tuple[str, int, int, int]] = ()
     boot: str = ""
 
     @property

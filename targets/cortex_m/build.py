@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from targets.cortex_m import linker, toolchain
+from stack.errors import StackError
+from targets.cortex_m import boot, linker, toolchain
 from targets.cortex_m.binding import binding, example
 from targets.cortex_m.board import Board, check_runs
 
@@ -25,14 +26,15 @@ def build_harness(folder: Path, manifest: Mapping[str, Any], board: Board, into:
     """
     check_runs(manifest["target"]["codegen"]["mcpu"], manifest["machine"]["fpu"], board)
     (into / "binding.c").write_text(binding(manifest))
-    defines = ["-DSTACK_PROFILE"] if profile else []
-    if board.has_cycle_counter:
-        defines.append("-DSTACK_CYCLES")
     sources = [FIRMWARE / name for name in HARNESS]
     sources.append(FIRMWARE / ("link_uart.c" if uart else "link_semihosting.c"))
     if uart:
         (into / "uart.h").write_text(uart_header(board))
-    return build(folder, manifest, board, [*sources, into / "binding.c"], into, defines)
+    return build(folder, manifest, board, [*sources, into / "binding.c"], into, harness_defines(board, profile))
+
+
+def harness_defines(board: Board, profile: bool) -> list[str]:
+    return [*(["-DSTACK_PROFILE"] if profile else []), *(["-DSTACK_CYCLES"] if board.has_cycle_counter else [])]
 
 
 def build_minimal(folder: Path, manifest: Mapping[str, Any], board: Board, into: Path) -> Path:
@@ -50,15 +52,21 @@ def build(
     model_flags = [*core, *toolchain.OPTIMISE, *toolchain.PLAIN, *defines, f"-I{folder}"]
     objects += [toolchain.compile_source(folder / source, into, model_flags) for source in MODEL]
     script = into / "board.ld"
-    script.write_text(linker.script(board.name, board.memory))
+    beginning = boot.BEGINNINGS.get(board.boot)
+    if beginning:
+        objects.append(toolchain.compile_source(FIRMWARE / beginning.file, into, [*core, *toolchain.FIRMWARE]))
+    script.write_text(linker.script(board.name, board.memory, beginning.section if beginning else ""))
     return toolchain.link(objects, script, into / f"{manifest['name']}.elf", core)
 
 
 def uart_header(board: Board) -> str:
-    """uart.h: which driver of link_uart.c, where, and the register writes before it works."""
-    writes = "".join(f"    {{{address:#010x}u, {mask:#010x}u, {value:#010x}u}},\n" for address, mask, value in board.setup)
+    """uart.h: which driver of link_uart.c, where, and the register writes before it works. StackError where the board file has none."""
+    if not board.uart:
+        raise StackError(
+            f"the board '{board.name}' has no serial line that the harness knows", hint="its board file needs `uart`, as others have"
+        )
+    steps = "".join(f"{{{kind.upper()}, {address:#x}u, {mask:#x}u, {value:#x}u}}, " for kind, address, mask, value in board.setup)
     return (
-        f"#define UART_{board.uart['driver'].upper()}\n#define UART_BASE {board.uart['base']:#010x}u\n"
-        f"#define UART_DIVIDER {board.uart['divider']}u\n"
-        f"#define UART_SETUP_COUNT {len(board.setup)}\n#define UART_SETUP {{ \\\n{writes.replace(chr(10), ' ' + chr(92) + chr(10))}}}\n"
+        f"#define UART_{board.uart['driver'].upper()}\n#define UART_BASE {board.uart['base']:#x}u\n"
+        f"#define UART_DIVIDER {board.uart['divider']}u\n#define UART_SETUP {steps}\n"
     )

@@ -7,6 +7,7 @@ A frame is "SK", a kind, a zero, the payload's length, the payload, and zlib's C
     host    'R'  flags, first step, the inputs           run once; flags: 1 begin a streaming model anew, 2 measure the stack
     device  'O'  status, count, stack, whole, n, the outputs, n counts of the steps from the first on
     device  'E'                                          what the host sent arrived damaged
+    device  'F'  text                                    the firmware faulted
 
 The host sends one frame and awaits the answer. `whole` is 0 where the model wrote beside its arena or an output.
 """
@@ -22,7 +23,7 @@ import numpy as np
 from stack.errors import StackError
 from targets.runner import Array
 
-HELLO, RUN, OUTPUTS, DAMAGED = b"HROE"
+HELLO, RUN, OUTPUTS, DAMAGED, FAULT = b"HROEF"
 RESTART, MEASURE_STACK = 1, 2
 WINDOW = 240  # steps that one run records; firmware/harness.c says the same
 STATUS = {1: "a pointer is null", 2: "the arena is not aligned"}
@@ -65,6 +66,8 @@ def read_frame(link: Link) -> tuple[int, bytes]:
     (checksum,) = struct.unpack("<I", link.receive(4))
     if checksum != zlib.crc32(payload, zlib.crc32(head)):
         raise StackError("an answer of the device arrived damaged", at=link.at, hint="check the cable, and that the speeds are the same")
+    if head[2] == FAULT:
+        raise StackError(payload.decode(errors="replace").strip(), at=link.at)
     return head[2], payload
 
 

@@ -81,7 +81,8 @@ class FirmwareRunner:
         return clocks if self.unit == "cycles" else qemu.instructions(clocks, self.board.clock_hz)
 
     def session(self, profile: bool) -> Session:
-        """The running firmware; started now where it does not run yet."""
+        """The running firmware; started now where it does not run yet. What is flashed to a real board always has the profiler."""
+        profile = profile and not self.port
         if profile not in self.sessions:
             sizes = [sum(map(tensor_bytes, self.manifest[kind])) for kind in ("inputs", "outputs")]
             self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes)

@@ -11,6 +11,7 @@
 #endif
 
 #define WEAK __attribute__((weak))
+#define VTOR (*(volatile uint32_t *)0xE000ED08u)
 #define CPACR (*(volatile uint32_t *)0xE000ED88u) /* who may use the FPU and Helium */
 
 extern uint32_t stack_data_load[], stack_data_start[], stack_data_end[], stack_bss_start[], stack_bss_end[], stack_top[];
@@ -89,6 +90,9 @@ void Reset_Handler(void) {
 #if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
     CPACR |= 0xFu << 20; /* coprocessors 10 and 11, for all code; before any function that might touch them */
     __asm volatile("dsb\n\tisb" ::: "memory");
+#endif
+#ifndef __ARM_ARCH_6M__
+    VTOR = (uint32_t)stack_vectors; /* a bootloader may have left its own there */
 #endif
     SystemInit();
     const uint32_t *from = stack_data_load;
