@@ -123,6 +123,8 @@ def compile_(arguments: argparse.Namespace) -> None:
         library.save(arguments.output)
         spent = str(on_progress)
     fallbacks = [operator["kernel"] for operator in library.manifest["operators"] if operator["rule"] == FALLBACK]
+    if library.manifest["container"] == "c":
+        return report.show_firmware(arguments.output, library.manifest, spent)
     report.show_library(arguments.output, library.manifest, fallbacks, spent)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 KNOBS = {
     "STACK_DEBUG": "1: a line per pass; 2: also the rule and decision of each program; 3: also its scheduled loops",
     "STACK_DUMP": "folder that receives the IR after each pass that changed it, numbered in order",
+    "STACK_MODELS": "folder of models for our tests and benchmarks (default: shared/models beside the project)",
     "STACK_SKIP": "graph passes to leave out, by name, separated by commas",
 }
 
@@ -27,3 +28,8 @@ def dump_folder() -> Path | None:
 
 def skipped() -> frozenset[str]:
     return frozenset(name.strip() for name in read("STACK_SKIP").split(",") if name.strip())
+
+
+def models() -> Path:
+    folder = read("STACK_MODELS")
+    return Path(folder) if folder else Path(__file__).parents[2] / "shared" / "models"

@@ -134,6 +134,30 @@ def show_library(folder: Path, manifest: Mapping[str, Any], fallbacks: Sequence[
         out.print(f"  fallback: {kernel}")
 
 
+def show_firmware(folder: Path, manifest: Mapping[str, Any], spent: str) -> None:
+    """What `compile` made for a microcontroller: flash, work and arena of each layer, and what causes the peak."""
+    from stack.emit.c_report import cause, live_bytes
+
+    operators, arena = manifest["operators"], manifest["arena"]
+    made = table("#", "function", "shapes", "rule", "weights", "MACs", "arena", "", left=4)
+    for index, operator in enumerate(operators):
+        live = live_bytes(arena, index)
+        bar = "\u2588" * round(20 * live / max(manifest["arena_bytes"], 1))
+        numbers = (f"{value:,}" for value in (operator["weight_bytes"], operator["macs"], live))
+        made.add_row(str(index + 1), operator["kernel"], operator["shapes"], operator["rule"], *numbers, bar)
+    made.columns[-1].justify = "left"
+    out = console()
+    out.print(made)
+    out.print(f"compiled   in {spent}, for {manifest['target']['name']}")
+    for entry in manifest["arenas"]:
+        place = f" in {entry['memory']}" if entry["memory"] else ""
+        out.print(f"{entry['parameter']:10} {entry['bytes']:,} bytes{place}")
+    out.print(f"weights    {manifest['weight_bytes']:,} bytes")
+    out.print(f"work       {sum(operator['macs'] for operator in operators):,} MACs")
+    out.print(f"peak       {cause(manifest)}")
+    out.print(f"see        {folder / 'report.html'}")
+
+
 def show_outputs(tensors: Sequence["Tensor"], outputs: Mapping[str, "Array"]) -> None:
     made = table("output", "dtype", "shape", "min", "max", "first values", left=3)
     for tensor in tensors:

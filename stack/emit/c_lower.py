@@ -9,6 +9,7 @@ see `shield_division`.)
 import tvm
 from tvm import s_tir, tirx
 
+from stack.emit.c_guards import move_guards
 from stack.emit.c_simplify import simplify_control
 
 
@@ -28,6 +29,8 @@ def lowering() -> tvm.transform.Sequential:
             s.HoistIfThenElse(),
             t.UnrollLoop(),
             simplify_control,  # decides the conditions that are now constant
+            move_guards,
+            simplify_control,  # the loops that were made
             s.RewriteUnsafeSelect(),
         ]
     )

@@ -127,7 +127,7 @@ def place(operand: Operand, fields: Mapping[str, str]) -> str:
     if isinstance(operand, Held):
         return f"state->{fields[operand.state.name]}"
     if operand.memory == ON_STACK:
-        return "scratch"
+        return "(void *)scratch"
     return f"a{operand.memory or ''} + {operand.offset}"
 
 

@@ -66,7 +66,7 @@ def function(lowered: tirx.PrimFunc, name: str, title: str, restrict: bool) -> t
         parameters.append(f"{'' if buffer in found.stored else 'const '}{c.DECLARED[dtype]} *{'restrict ' if restrict else ''}{word}")
     if offsets:
         parameters.append("void *scratch")
-    statements = Statements(expressions, names, found, offsets)
+    statements = Statements(expressions, names, found, offsets, restrict)
     statements.emit(lowered.body)
     statements.declare_pending()
     return "\n".join([f"static void {name}({', '.join(parameters)}) {{", *statements.lines, "}"]) + "\n", scratch

@@ -40,14 +40,15 @@ class Numbering:
         return [getattr(expr, field) for field in FIELDS if hasattr(expr, field)]
 
     def number(self, expr: tirx.Expr) -> int:
-        number = self.numbers.setdefault(self.key(expr), len(self.numbers))
-        if isinstance(expr, TensorLoad) or any(self.number(child) in self.loading for child in self.children(expr)):
+        key = self.key(expr)
+        number = self.numbers.setdefault(key, len(self.numbers))
+        if isinstance(expr, TensorLoad) or not self.loading.isdisjoint(key[3:]):
             self.loading.add(number)
         return number
 
     def key(self, expr: tirx.Expr) -> tuple[object, ...]:
         if isinstance(expr, tirx.Var):
-            return ("var", hash(expr))
+            return ("variable", hash(expr))
         if isinstance(expr, LEAVES):
             return ("constant", str(getattr(expr, "ty", "")), repr(expr.value))
         of: object = hash(expr.source) if isinstance(expr, TensorLoad) else getattr(getattr(expr, "op", None), "name", "")

@@ -22,6 +22,7 @@ class Simplifier:
         if isinstance(node, tirx.SeqStmt):
             parts = [self.statement(part) for part in node.seq]
             parts = [inner for part in parts for inner in (part.seq if isinstance(part, tirx.SeqStmt) else [part]) if not empty(inner)]
+            parts = allocate_late(parts)
             return parts[0] if len(parts) == 1 else tirx.SeqStmt(parts) if parts else NOTHING
         if isinstance(node, tirx.For):
             return self.loop(node)
@@ -102,3 +103,24 @@ def empty(node: tirx.Stmt) -> bool:
 @tirx.transform.prim_func_pass(opt_level=0, name="simplify_control")
 def simplify_control(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     return function.with_body(Simplifier().statement(function.body))
+
+
+def allocate_late(parts: list[tirx.Stmt]) -> list[tirx.Stmt]:
+    """Every buffer just before the first statement that uses it."""
+    for alloc in [part for part in reversed(parts) if isinstance(part, tirx.AllocBuffer)]:
+        rest = [part for part in parts if not part.same_as(alloc)]
+        place = next((i for i, part in enumerate(rest) if touches(part, alloc.buffer)), len(rest))
+        parts = [*rest[:place], alloc, *rest[place:]]
+    return parts
+
+
+def touches(statement: tirx.Stmt, buffer: tirx.Expr) -> bool:
+    found: list[object] = []
+    tvm_ffi.structural_walk(
+        statement,
+        [
+            (TensorLoad, lambda node: found.append(node) if node.source.same_as(buffer) else None),
+            (tirx.BufferStore, lambda node: found.append(node) if node.buffer.same_as(buffer) else None),
+        ],
+    )
+    return bool(found)

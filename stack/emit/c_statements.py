@@ -7,11 +7,13 @@ for i in range(16):                       for (int i = 0; i < 16; i++) {
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import Range, TensorLoad
+from tvm.sym import detect_linear_equation
 
 from stack.emit import c_types as c
 from stack.emit.c_expressions import Expressions
@@ -19,14 +21,15 @@ from stack.emit.c_names import Names
 from stack.emit.c_places import Place, Use, are_scalars, elements
 from stack.emit.c_share import repeated
 
+SHORTEST_COPY = 8  # bytes; what is shorter reads as well in a loop
 UPDATES = {tirx.Add: "+=", tirx.Sub: "-="}
 
 
 class Statements:
-    """Prints the statements of one program into `lines`."""
+    """Prints the statements of one program into `lines`; `distinct` says that no parameter lies over another."""
 
-    def __init__(self, expressions: Expressions, names: Names, used: Use, offsets: dict[tirx.Expr, int]) -> None:
-        self.expressions, self.names, self.used, self.offsets = expressions, names, used, offsets
+    def __init__(self, expressions: Expressions, names: Names, used: Use, offsets: dict[tirx.Expr, int], distinct: bool) -> None:
+        self.expressions, self.names, self.used, self.offsets, self.distinct = expressions, names, used, offsets, distinct
         self.lines: list[str] = []
         self.depth = 1
         self.pending: list[tuple[str, str]] = []  # type and name of variables that the next stores may declare
@@ -99,6 +102,8 @@ class Statements:
             if printer.numbering.number(expr) in printer.named:
                 continue
             text = printer.emit(expr)
+            if re.fullmatch(r"\w+ [+-] \d+", text.text):
+                continue  # as short as a name, now that its variable has one
             kind = "int" if str(expr.ty) == "bool" else c.NAMES[text.kind]
             self.declare_pending()
             name = self.names.new("t")
@@ -161,6 +166,8 @@ class Statements:
     def loop(self, loop: tirx.For) -> None:
         if loop.kind == tirx.ForKind.VECTORIZED or loop.kind == tirx.ForKind.THREAD_BINDING:
             raise self.expressions.refuse("a loop over vector lanes or threads")
+        if self.copy(loop):
+            return
         printer = self.expressions
         loop = in_steps(loop)
         first, end = printer.emit(loop.min), printer.emit(printer.analyzer.simplify(loop.min + loop.extent))
@@ -172,6 +179,41 @@ class Statements:
         self.block(f"for (int {name} = {first.text}; {name} < {end.inside(c.SHIFT)}; {step})", loop.body)
         self.line("}")
         self.names.pop()
+
+    def copy(self, loop: tirx.For) -> bool:
+        """Print a loop that moves neighbours, or fills them with one byte, as a call; say whether it is one."""
+        store, printer = loop.body, self.expressions
+        if not isinstance(store, tirx.BufferStore) or not isinstance(loop.extent, tirx.IntImm) or printer.places[store.buffer].scalars:
+            return False
+        size = int(loop.extent) * c.itemsize(printer.dtype_of_buffer(store.buffer))
+        start = self.start(store.buffer, store.indices, loop)
+        if start is None or size < SHORTEST_COPY:
+            return False
+        value = store.value
+        if isinstance(value, TensorLoad) and value.source.dtype == store.buffer.dtype and not printer.places[value.source].scalars:
+            source = self.start(value.source, value.indices, loop)
+            if source is None or value.source.same_as(store.buffer):
+                return False
+            self.line(f"{'memcpy' if self.distinct else 'memmove'}({start}, {source}, {size});")
+            return True
+        if isinstance(value, tirx.IntImm) and (c.itemsize(str(value.ty)) == 1 or int(value) == 0):
+            self.line(f"memset({start}, {int(value)}, {size});")
+            return True
+        if isinstance(value, tirx.FloatImm) and str(float(value.value)) == "0.0":
+            self.line(f"memset({start}, 0, {size});")
+            return True
+        return False
+
+    def start(self, buffer: tirx.Expr, indices: list[tirx.Expr], loop: tirx.For) -> str | None:
+        """Where the elements of one `loop` begin, None where they are no neighbours."""
+        printer = self.expressions
+        address = printer.address(buffer, indices)
+        parts = detect_linear_equation(address, [loop.loop_var])
+        if not parts or not isinstance(parts[0], tirx.IntImm) or int(parts[0]) != 1:
+            return None
+        first = tvm_ffi.structural_map(address, (tirx.Var, lambda var: loop.min if var.same_as(loop.loop_var) else var))
+        text, name = printer.emit(printer.analyzer.simplify(first)).text, printer.places[buffer].name
+        return name if text == "0" else f"{name} + {text}"
 
     def branch(self, branch: tirx.IfThenElse) -> None:
         printer = self.expressions
