@@ -1,27 +1,44 @@
 """Depthwise convolutions on cores with the DSP extension."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from tvm import tirx
 from tvm.s_tir import Schedule
 
 from schedules import integer
+from schedules.integer import Depthwise
 from schedules.machine import Machine
-from schedules.mcu import dsp_depthwise_any
+from schedules.mcu import dsp_depthwise_any, dsp_depthwise_plane
+from schedules.mcu.dsp_depthwise_scale import Scale
 from schedules.mcu.kernel import as_schedule
-from schedules.space import Array, Point, Space
+from schedules.space import Array, Point, Space, Value
 
 
 def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     """The rule: every depthwise convolution, where the machine has the DSP extension."""
     op = integer.read(program)
-    if not machine.dsp or not isinstance(op, integer.Depthwise):
+    if not machine.dsp or not isinstance(op, Depthwise):
         return None
+    knobs: Mapping[str, Sequence[Value]] = {"columns": [2, 4, 6]} if dsp_depthwise_plane.takes(op) else {}
 
     def apply(point: Point) -> Schedule:
-        return as_schedule(program, dsp_depthwise_any.kernel(op))
+        if not knobs:
+            return as_schedule(program, dsp_depthwise_any.kernel(op))
+        return as_schedule(program, dsp_depthwise_plane.kernel(op, Scale(op), int(point["columns"])))
 
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
-        return dsp_depthwise_any.pack(op, constants)
+        return pack_plane(op, constants) if knobs else dsp_depthwise_any.pack(op, constants)
 
-    return Space("dsp_depthwise", default={}, apply=apply, pack=pack)
+    return Space("dsp_depthwise", knobs=knobs, default={"columns": 6} if knobs else {}, apply=apply, pack=pack)
+
+
+def pack_plane(op: Depthwise, constants: Sequence[Array]) -> list[Array]:
+    """Filter by filter: the words of weights, then those of the scale."""
+    w, *rest = constants
+    taps = w.reshape(op.kernel_h, op.kernel_w, op.filters).transpose(2, 0, 1).astype(np.int64)
+    halves = [
+        [taps[..., pair[i]] if i < len(pair) else 0 * taps[..., 0] for i in range(2)] for pair in dsp_depthwise_plane.weight_words(op)
+    ]
+    words = np.stack([(high << 16) | (low & 0xFFFF) for low, high in halves], axis=-1).reshape(op.filters, -1)
+    return [np.concatenate([words, Scale(op).pack(*rest)], axis=1).astype(np.int32)]

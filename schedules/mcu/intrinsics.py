@@ -7,7 +7,7 @@ last bit, on the machine that compiles it.
 import re
 from collections.abc import Iterable
 
-from schedules.mcu import dsp_steps
+from schedules.mcu import dsp_steps, plain_rescale, plain_steps
 
 INTRINSICS = {
     "stack_load4": """\
@@ -89,7 +89,8 @@ static inline int32_t stack_pkhbt(int32_t low, int32_t high) {
 /* two words with one instruction */
 static inline void stack_load_two(const int32_t *p, int32_t *first, int32_t *second) {
 #if defined(__ARM_FEATURE_DSP)
-  __asm("ldrd %0, %1, %2" : "=r"(*first), "=r"(*second) : "Uv"(*(const int32_t (*)[2])p));
+  typedef int64_t __attribute__((may_alias)) both;
+  __asm("ldrd %0, %1, %2" : "=r"(*first), "=r"(*second) : "Uv"(*(const both *)p));
 #else
   *first = p[0], *second = p[1];
 #endif
@@ -191,6 +192,8 @@ static inline float stack_float_of_bits(int32_t bits) { float v; memcpy(&v, &bit
     "stack_bits_of_float": """\
 static inline int32_t stack_bits_of_float(float v) { int32_t bits; memcpy(&bits, &v, 4); return bits; }""",
     **dsp_steps.STEPS,
+    **plain_rescale.RESCALES,
+    **plain_steps.STEPS,
     "stack_mve_lanes": """\
 #include <arm_mve.h>
 /* four accumulators as a vector; two moves, where the compiler would make four */

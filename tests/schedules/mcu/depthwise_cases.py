@@ -1,6 +1,7 @@
 """Depthwise convolutions with seeded constants, and a kernel compiled for this machine and run as a model would."""
 
 import ctypes
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,12 +100,12 @@ def run(op: Depthwise, point: Point, x: Array, values: Sequence[Array], folder: 
     attributes = offered.apply(point).mod["main"].attrs
     assert offered.pack is not None
     packed = offered.pack(point, values)
-    overlap = str(attributes["stack.overlap"])
+    overlap = json.loads(str(attributes["stack.overlap"]))
     size, guard = op.pixels * op.filters, 64
     memory = np.full(x.size + size + 2 * guard, 85, np.int8)
     start = guard if overlapped else guard + size
     if overlapped:
-        assert overlap == "[0, true]"
+        assert overlap == {"0": [0, True]}
     memory[start : start + x.size] = x.ravel()
     scratch = np.full(int(attributes["stack.scratch"]) + 2 * guard, 85, np.int8)
     pointer = lambda array, at=0: ctypes.c_void_p(array.ctypes.data + at)  # noqa: E731

@@ -31,3 +31,17 @@ def test_any_layer_to_the_last_bit(op: Depthwise, tmp_path: Path) -> None:
     x, values = images(op), constants(op)
     y = run(op, space(op).default, x, values, tmp_path)
     assert np.array_equal(y, reference.run(op, x, *values))
+
+
+IN_PLACE = [
+    name
+    for name, op in LAYERS.items()
+    if op.filters == op.channels and op.dilation[1] == 1 and op.out_height * op.out_width <= op.height * op.width
+]
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_the_output_may_lie_exactly_over_the_input(name: str, tmp_path: Path) -> None:
+    op = LAYERS[name]
+    x, values = images(op, seed=5), constants(op, seed=5)
+    assert np.array_equal(run(op, space(op).default, x, values, tmp_path, overlapped=True), reference.run(op, x, *values))
