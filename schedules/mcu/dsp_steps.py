@@ -57,9 +57,24 @@ def step(pixels: int, pairs: int, packed: bool, direct: bool) -> str:
     sums = pixels * pairs
     lines, used = assembly(pixels, pairs, packed, direct)
     text = "\n".join(f'    "{line}\\n\\t"' for line in lines)
-    outputs = ", ".join(f'"+r"({array}[{index}])' for array in "ab" for index in range(sums))
-    clobbers = ", ".join(f'"{register}"' for register in registers(0, used))
     x_type = "int8_t" if direct else "int32_t"
+    sums_of = [f"{array}{index}" for array in "ab" for index in range(sums)]
+    outputs = ", ".join(f'"+r"({variable})' for variable in sums_of)
+    free = [*(f"r{number}" for number in (*range(used, 7), *range(8, 13))), "lr"]
+    before = "\n".join(
+        f'  register {kind}{variable} __asm("{register}") = {value};'
+        for (kind, variable, value), register in zip(
+            [
+                (f"const {x_type} *", "px", "*x"),
+                ("const int32_t *", "pw", "*w"),
+                *(("int32_t ", variable, f"{variable[0]}[{variable[1:]}]") for variable in sums_of),
+            ],
+            free,
+            strict=False,
+        )
+    )
+    after = ", ".join(f"{variable[0]}[{variable[1:]}] = {variable}" for variable in sums_of)
+    clobbers = ", ".join(f'"{register}"' for register in registers(0, used))
     load = "int32_t u = stack_load4(*x), pair[2] = {stack_sxtb16(u), stack_sxtb16_ror8(u)};\n  *x += 4;" if direct else ""
     x_value = "pair[half]" if direct else f"(*x)[half * {pixels} + pixel]"
     first = "word" if packed else "stack_sxtb16_ror8(word)"
@@ -68,14 +83,13 @@ def step(pixels: int, pairs: int, packed: bool, direct: bool) -> str:
 __attribute__((always_inline)) static inline void {name(pixels, pairs, packed, direct)}(
     const {x_type} **x, const int32_t **w, int32_t *a, int32_t *b) {{
 #if defined(__ARM_FEATURE_DSP)
-  const {x_type} *px = *x;
-  const int32_t *pw = *w;
+{before}
   __asm(
 {text}
     : "+r"(px), "+r"(pw), {outputs}
     :
     : {clobbers}, "memory");
-  *x = px, *w = pw;
+  *x = px, *w = pw, {after};
 #else
   {load}
   for (int half = 0; half < 2; half++)
