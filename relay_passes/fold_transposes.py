@@ -2,7 +2,7 @@
 
     permute_dims(permute_dims(x, p), q)      ->   permute_dims(x, p after q), or x
     permute_dims that moves only unit axes   ->   reshape
-    relu(permute_dims(x, p))                 ->   permute_dims(relu(x), p)
+    relu(permute_dims(x, p))                 ->   permute_dims(relu(x), p), and the same of a quantisation of whole tensors
     add(permute_dims(x, p), c)               ->   permute_dims(add(x, c transposed back), p)
     concat, sum of transposed tensors        ->   the same on the tensors as they were, then one transpose
 
@@ -83,6 +83,15 @@ def undo(expr: relax.Expr, axes: Sequence[int], graph: Graph) -> relax.Expr | No
     return source.args[0] if op_name(source) == PERMUTE and order(source) == list(axes) else None
 
 
+@rewrites("relax.quantize", "relax.dequantize")
+def behind_quantization(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Where one scale and one zero point hold for the whole tensor."""
+    source = graph.source(call.args[0])
+    if op_name(source) != PERMUTE or shape(call.args[1]) or shape(call.args[2]):
+        return None
+    return relax.op.permute_dims(with_tensors(call, source.args[0]), order(source))
+
+
 @rewrites(*UNARY, *BINARY)
 def behind_elementwise(call: relax.Call, graph: Graph) -> relax.Expr | None:
     operands = tensors(call)
@@ -128,5 +137,15 @@ def behind_reduction(call: relax.Call, graph: Graph) -> relax.Expr | None:
 
 fold_transposes = rewrite_pass(
     "fold_transposes",
-    [twice, twice_around_reshape, moves_nothing, no_change, one_reshape, behind_elementwise, behind_concat, behind_reduction],
+    [
+        twice,
+        twice_around_reshape,
+        moves_nothing,
+        no_change,
+        one_reshape,
+        behind_elementwise,
+        behind_quantization,
+        behind_concat,
+        behind_reduction,
+    ],
 )

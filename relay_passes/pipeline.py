@@ -7,6 +7,7 @@ from tvm.ir.transform import Pass
 
 from relay_passes.block_layout import block_layout
 from relay_passes.canonicalize_ops import canonicalize_ops
+from relay_passes.channels_first import channels_first
 from relay_passes.flatten_conv3d import flatten_conv3d
 from relay_passes.flatten_reductions import flatten_reductions
 from relay_passes.fold_batch_norm import fold_batch_norm
@@ -34,7 +35,7 @@ Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
 def cpu_passes(machine: Machine) -> list[Pass]:
     return [
-        *simplify(widen_half),
+        *simplify(widen_half, channels_first),
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),
         share_subexpressions,  # one conversion between layouts serves every reader
@@ -55,7 +56,7 @@ def cpu_passes(machine: Machine) -> list[Pass]:
 def gpu_passes(machine: Machine) -> list[Pass]:
     """Plain NCHW throughout: the GPU rules read it as it is."""
     return [
-        *simplify(),
+        *simplify(channels_first),
         *to_programs(),
     ]
 
