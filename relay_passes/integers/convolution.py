@@ -189,4 +189,4 @@ def dense(island: Island) -> relax.Expr | None:
     return emit(island, Conv2D, np.ascontiguousarray(weights.T)[:, None, None, :], Window())
 
 
-LOWERINGS = {"relax.nn.conv2d": conv2d, "relax.matmul": dense}
+LOWERINGS = {"relax.nn.conv2d": conv2d}

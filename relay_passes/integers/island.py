@@ -6,7 +6,7 @@
 An activation becomes limits on the result's integers, as in TFLite. Where only an activation stands between both, `call` is the dequantize.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
@@ -105,6 +105,17 @@ def operand(expr: relax.Expr, graph: Graph) -> Operand | None:
     return Operand(inner.scale, inner.zero, order.index(inner.axis), inner.dtype, constant(inner.array.transpose(order)))
 
 
+def scaled_operand(expr: relax.Expr, graph: Graph) -> Operand | None:
+    """What a dequantize reads, also where a positive number multiplies it, as the beta of a softmax does."""
+    call = graph.source(expr)
+    if op_name(call) != "relax.multiply":
+        return operand(expr, graph)
+    inner, factor = operand(call.args[0], graph), number(call.args[1])
+    if inner is None or factor is None or factor <= 0:
+        return None
+    return replace(inner, scale=inner.scale.astype("float64") * factor)
+
+
 def limits(call: relax.Expr, output: Quantization, graph: Graph) -> tuple[int, int, relax.Expr]:
     """The limits that activations set on the integers of a result, and the call whose result they limit."""
     info = np.iinfo(output.dtype)
@@ -145,7 +156,12 @@ def match(call: relax.Call, graph: Graph, programs: Programs) -> Island | None:
                 if bias is None:
                     return None
                 break
-    inputs = [operand(core, graph)] if op_name(core) == "relax.dequantize" else [operand(item, graph) for item in tensors(core)]
+    if op_name(core) == "relax.dequantize":
+        inputs = [operand(core, graph)]
+    elif op_name(core) == "relax.nn.softmax":
+        inputs = [scaled_operand(core.args[0], graph)]
+    else:
+        inputs = [operand(item, graph) for item in tensors(core)]
     found = [item for item in inputs if item is not None]
     if len(found) != len(inputs) or not found:
         return None
@@ -178,10 +194,3 @@ def bias_operand(expr: relax.Expr, of: relax.Call, graph: Graph) -> Operand | No
     if given is None or given.array is None or given.array.dtype != np.int32 or given.zero.any():
         return None
     return given if np.allclose(given.scale.reshape(-1), scale, rtol=1e-3, atol=0.0) else None
-
-
-def scalar(expr: relax.Expr) -> float | None:
-    """The value of a number among the arguments of a call."""
-    if isinstance(expr, relax.PrimValue):
-        return float(expr.value)
-    return number(expr)

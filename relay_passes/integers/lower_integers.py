@@ -14,7 +14,20 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from relay_passes.integers import arithmetic, convolution, move_dequantize, pooling, requantize, softmax
+from relay_passes.integers import (
+    arithmetic,
+    batch_matmul,
+    channels_last,
+    convolution,
+    move_dequantize,
+    pooling,
+    reduction,
+    requantize,
+    resize,
+    softmax,
+    transposed_convolution,
+)
+from relay_passes.integers.comparison import comparison_rule
 from relay_passes.integers.island import Island, Quantization, match, operand
 from relay_passes.integers.programs import Programs
 from relay_passes.rewrite import MAX_WALKS, Graph, Rule, Walk, array, dtype, op_name, rewrites, variables
@@ -25,9 +38,13 @@ FLOAT_ISLANDS = "stack.float_islands"
 
 LOWERINGS: dict[str, Lowering] = {
     **convolution.LOWERINGS,
+    **transposed_convolution.LOWERINGS,
+    **batch_matmul.LOWERINGS,
     **pooling.LOWERINGS,
+    **reduction.LOWERINGS,
     **arithmetic.LOWERINGS,
     **softmax.LOWERINGS,
+    **resize.LOWERINGS,
     **requantize.LOWERINGS,
 }
 
@@ -90,7 +107,7 @@ def float_islands(function: relax.Function) -> list[str]:
             inside.add(binding.var)
         elif name not in ("", "relax.quantize") and any(var in inside for var in variables(binding.value)):
             inside.add(binding.var)
-            found.append(f"{name.removeprefix('relax.')} -> {binding.var.name_hint}")
+            found.append(f"{name.removeprefix('relax.')} -> {binding.var.name}")
     return found
 
 
@@ -101,7 +118,8 @@ def lower_integers(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
     for variable, function in module.functions_items():
         if not isinstance(function, relax.Function):
             continue
-        function = settle(function, module, [[island_rule(programs)], move_dequantize.RULES])
+        function = settle(function, module, [channels_last.RULES])
+        function = settle(function, module, [[island_rule(programs), comparison_rule(programs)], move_dequantize.RULES])
         islands += float_islands(function)
         function = settle(function, module, [[border_rule(programs)]])
         programs.builder.update_func(variable, function)

@@ -1,14 +1,18 @@
-"""Average and maximum over windows of NHWC images; those of TFLite have one scale and zero point before and after.
+"""Average and maximum over windows of NHWC images. Those of TFLite have one scale and zero point before and after; an average between
+others, which ONNX allows, is computed as a mean is.
 
 average:  round(sum of x / number of pixels inside the image), ties away from zero, then clip
 maximum:  the same without arithmetic
 """
 
+import numpy as np
 from tvm import relax, te, tirx
 
 from relay_passes.integers.fixed_point import clamp
+from relay_passes.integers.intrinsics import requantize
 from relay_passes.integers.island import Island
 from relay_passes.integers.programs import placeholder
+from relay_passes.integers.reduction import mean_factor
 from relay_passes.rewrite import shape
 
 
@@ -51,22 +55,28 @@ class Window:
 def is_plain(island: Island) -> bool:
     attrs = island.call.attrs
     layouts = (str(attrs.layout), str(attrs.out_layout))
-    same = island.inputs[0].same(island.output)
-    return same and layouts == ("NHWC", "NHWC") and all(int(item) == 1 for item in attrs.dilation)
+    return island.uniform and layouts == ("NHWC", "NHWC") and all(int(item) == 1 for item in attrs.dilation)
 
 
 def average_pool(island: Island) -> relax.Expr | None:
     (x,) = island.inputs
     attrs = island.call.attrs
-    if not is_plain(island):
+    if not is_plain(island) or x.dtype != island.output.dtype:
         return None
     data = placeholder(x.value, "x")
     window = Window(data, attrs, island.shape)
-    if bool(attrs.count_include_pad) and window.reaches_out:
+    same = x.same(island.output)
+    if window.reaches_out and (bool(attrs.count_include_pad) or not same):
         return None
+    pixels = window.size[0] * window.size[1]
+    factor = mean_factor(float(np.float64(x.one_scale) / np.float64(island.output.one_scale)), pixels)
 
     def total(n: tirx.Var, h: tirx.Var, v: tirx.Var, c: tirx.Var) -> tirx.Expr:
         return te.sum(window.pixel(n, h, v, c, outside=0).astype("int32"), axis=[window.rows, window.columns])
+
+    def rescaled(*index: tirx.Var) -> tirx.Expr:
+        value = requantize(acc[index] - x.one_zero * pixels, *factor) + island.output.one_zero
+        return clamp(value, island.low, island.high).astype(x.dtype)
 
     def mean(n: tirx.Var, h: tirx.Var, v: tirx.Var, c: tirx.Var) -> tirx.Expr:
         value, count = acc[n, h, v, c], window.count(h, v)
@@ -75,12 +85,13 @@ def average_pool(island: Island) -> relax.Expr | None:
         return clamp(rounded, island.low, island.high).astype(x.dtype)
 
     acc = te.compute(island.shape, total, name="acc")
-    return island.programs.call("average_pool", [data, te.compute(island.shape, mean, name="average_pool")], [x.value])
+    result = te.compute(island.shape, mean if same else rescaled, name="average_pool")
+    return island.programs.call("average_pool", [data, result], [x.value])
 
 
 def max_pool(island: Island) -> relax.Expr | None:
     (x,) = island.inputs
-    if not is_plain(island):
+    if not is_plain(island) or not x.same(island.output):
         return None
     data = placeholder(x.value, "x")
     window = Window(data, island.call.attrs, island.shape)
