@@ -1,10 +1,12 @@
 """The C text that ties one model to the harness, and the smallest program that runs it.
 
-Inputs and outputs lie in the arena, where the model has them anyway.
+Inputs and outputs lie in the arena, where the model has them anyway; where it has several arenas, beside them.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from targets.cortex_m.board import Board
 
 GUARD = "0x5AFEC0DEu"
 
@@ -14,45 +16,78 @@ def labels(manifest: Mapping[str, Any], kind: str) -> list[str]:
     return [f"{manifest['name'].upper()}_{title.upper()}" for title in manifest[f"{kind}_names"]]
 
 
-def arguments(manifest: Mapping[str, Any], arena: str) -> str:
-    """What the run function is called with where its inputs and outputs lie in the arena."""
-    tensors = [*labels(manifest, "input"), *labels(manifest, "output")]
-    places = [f"(void *)({arena} + {label}_OFFSET)" for label in tensors]
-    return ", ".join([*(["&state"] if manifest["states"] else []), *places, arena])
+def tensors(manifest: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """Of each input, then each output: its label, where it lies in memory, and its bytes."""
+    sizes = [tensor_bytes(tensor) for kind in ("inputs", "outputs") for tensor in manifest[kind]]
+    titles = [*labels(manifest, "input"), *labels(manifest, "output")]
+    own = len(manifest["arenas"]) > 1
+    return [(title, title.lower() if own else f"arena + {title}_OFFSET", size) for title, size in zip(titles, sizes, strict=True)]
 
 
-def binding(manifest: Mapping[str, Any]) -> str:
+def variables(manifest: Mapping[str, Any], board: Board) -> list[str]:
+    """The caller's memory: arenas, each in the memory that it was planned for; a state; inputs and outputs that lie in no arena."""
+    name, align = manifest["name"], f"aligned({manifest['name'].upper()}_ARENA_ALIGN)"
+    further = {memory.name for memory in board.memories("ram")[1:]}
+    made = []
+    for arena in manifest["arenas"]:
+        section = f".{arena['memory']}" if arena["memory"] in further else ".arena"
+        size = f"{name.upper()}_{arena['parameter'].upper()}_BYTES"
+        made.append(f'static uint8_t {arena["parameter"]}[{size} + SPARE] __attribute__(({align}, section("{section}")));')
+    if manifest["states"]:
+        made.append(f"static struct {name}_state state;")
+    if len(made) - len(manifest["states"][:1]) > 1:
+        made += [f"static uint8_t {place}[{size}] __attribute__(({align}));" for _, place, size in tensors(manifest)]
+    return made
+
+
+def call(manifest: Mapping[str, Any]) -> str:
+    """The run function, called."""
+    places = [f"(void *)({place})" for _, place, _ in tensors(manifest)]
+    arenas = [arena["parameter"] for arena in manifest["arenas"]]
+    return f"{manifest['name']}_run({', '.join([*(['&state'] if manifest['states'] else []), *places, *arenas])})"
+
+
+def binding(manifest: Mapping[str, Any], board: Board) -> str:
     """binding.c of the harness (harness.h says what is in it)."""
-    name, upper, states = manifest["name"], manifest["name"].upper(), manifest["states"]
+    name, upper = manifest["name"], manifest["name"].upper()
+    behind = [f"{arena['parameter']} + {upper}_{arena['parameter'].upper()}_BYTES" for arena in manifest["arenas"]]
+    places = tensors(manifest)
+    inputs, outputs = places[: len(manifest["inputs"])], places[len(manifest["inputs"]) :]
     lines = [
         f"/* {name}, as the harness sees it. */",
+        "#include <string.h>",
+        "",
         '#include "harness.h"',
         '#include "model.h"',
         "",
-        "static struct {",
-        "    uint32_t before[4];",
-        f"    uint8_t bytes[{upper}_ARENA_BYTES + 8] __attribute__((aligned({upper}_ARENA_ALIGN))); /* eight: the guard behind */",
-        '} arena __attribute__((section(".arena")));',
-        *([f"static struct {name}_state state;"] if states else []),
+        "#define SPARE 16 /* bytes behind each arena that the model may not touch */",
+        *variables(manifest, board),
         "",
         f"const uint32_t model_operators = {len(manifest['operators'])};",
-        *table("model_input", labels(manifest, "input"), manifest["inputs"]),
-        *table("model_output", labels(manifest, "output"), manifest["outputs"]),
+        *table("model_input", inputs),
+        *table("model_output", outputs),
         "",
-        f"int model_call(void) {{ return {name}_run({arguments(manifest, 'arena.bytes')}); }}",
-        f"void model_restart(void) {{ {f'{name}_reset(&state);' if states else ''} }}",
+        f"int model_call(void) {{ return {call(manifest)}; }}",
+        f"void model_restart(void) {{ {f'{name}_reset(&state);' if manifest['states'] else ''} }}",
         "",
-        "static uint32_t *behind(void) {",
-        f"    return (uint32_t *)(void *)(arena.bytes + (({upper}_ARENA_BYTES + 3) & ~3u));",
+        f"static uint8_t *const guards[] = {{{', '.join(behind)}}};",
+        f"static const uint32_t guard[4] = {{{', '.join([GUARD] * 4)}}};",
+        "void model_guard(void) {",
+        "    for (uint32_t i = 0; i < sizeof guards / sizeof *guards; i++)",
+        "        memcpy(guards[i], guard, sizeof guard);",
         "}",
-        f"void model_guard(void) {{ arena.before[3] = *behind() = {GUARD}; }}",
-        f"int model_guards_whole(void) {{ return arena.before[3] == {GUARD} && *behind() == {GUARD}; }}",
+        "int model_guards_whole(void) {",
+        "    int whole = 1;",
+        "    for (uint32_t i = 0; i < sizeof guards / sizeof *guards; i++)",
+        "        whole &= !memcmp(guards[i], guard, sizeof guard);",
+        "    return whole;",
+        "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def table(title: str, labels: Sequence[str], tensors: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [f"    {{arena.bytes + {label}_OFFSET, {tensor_bytes(tensor)}}}," for label, tensor in zip(labels, tensors, strict=True)]
+def table(title: str, tensors: Sequence[tuple[str, str, int]]) -> list[str]:
+    rows = [f"    {{{place}, {size}}}," for _, place, size in tensors]
     return [f"const struct buffer {title}s[] = {{", *rows, "};", f"const uint32_t {title}_count = {len(rows)};"]
 
 
@@ -71,21 +106,22 @@ ITEM_BYTES = {
 }
 
 
-def example(manifest: Mapping[str, Any]) -> str:
+def example(manifest: Mapping[str, Any], board: Board) -> str:
     """main.c: a program that runs the model over and over, for users to begin with."""
-    name, upper, states = manifest["name"], manifest["name"].upper(), manifest["states"]
+    name = manifest["name"]
+    places = [place for _, place, _ in tensors(manifest)]
+    first_input, first_output = places[0], places[len(manifest["inputs"])]
     lines = [
-        f"/* Runs {name} again and again. Put what you measure at {labels(manifest, 'input')[0]}_OFFSET in the arena before each run,",
-        f" * and read the result at {labels(manifest, 'output')[0]}_OFFSET after it; model.h says how to scale both. */",
+        f"/* Runs {name} again and again. Put what you measure at {first_input} before each run, and read the result at",
+        f" * {first_output} after it; model.h says how to scale both. */",
         '#include "model.h"',
         "",
-        f'static uint8_t arena[{upper}_ARENA_BYTES] __attribute__((aligned({upper}_ARENA_ALIGN), section(".arena")));',
-        *([f"static struct {name}_state state;"] if states else []),
+        *[line.replace(" + SPARE]", "]") for line in variables(manifest, board)],
         "",
         "int main(void) {",
-        *([f"  {name}_reset(&state);"] if states else []),
+        *([f"  {name}_reset(&state);"] if manifest["states"] else []),
         "  for (;;) {",
-        f"    if ({name}_run({arguments(manifest, 'arena')})) return 1;",
+        f"    if ({call(manifest)}) return 1;",
         "  }",
         "}",
     ]

@@ -25,7 +25,7 @@ def build_harness(folder: Path, manifest: Mapping[str, Any], board: Board, into:
     It talks through semihosting, or where `uart` is true over the board's serial line.
     """
     check_runs(manifest["target"]["codegen"]["mcpu"], manifest["machine"]["fpu"], board)
-    (into / "binding.c").write_text(binding(manifest))
+    (into / "binding.c").write_text(binding(manifest, board))
     sources = [FIRMWARE / name for name in HARNESS]
     sources.append(FIRMWARE / ("link_uart.c" if uart else "link_semihosting.c"))
     if uart:
@@ -39,7 +39,7 @@ def harness_defines(board: Board, profile: bool) -> list[str]:
 
 def build_minimal(folder: Path, manifest: Mapping[str, Any], board: Board, into: Path) -> Path:
     """Start-up code, a main() that only runs the model, and the model: what the model costs in flash and RAM."""
-    (into / "main.c").write_text(example(manifest))
+    (into / "main.c").write_text(example(manifest, board))
     return build(folder, manifest, board, [FIRMWARE / "startup.c", into / "main.c"], into)
 
 

@@ -112,7 +112,7 @@ def board_files(target: Target, name: str, manifest: Mapping[str, Any]) -> dict[
             "Makefile": LIBRARY_MAKE.format(**words),
             "CMakeLists.txt": (CMAKE_HEAD + CMAKE_LIBRARY).format(what=f"Builds lib{name}.a", **words),
         }
-    return {**firmware_files(board, words), "main.c": example({**manifest, "name": name})}
+    return {**firmware_files(board, words), "main.c": example({**manifest, "name": name}, board)}
 
 
 def firmware_files(board: Board, words: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ A frame is "SK", a kind, a zero, the payload's length, the payload, and zlib's C
     device  'E'                                          what the host sent arrived damaged
     device  'F'  text                                    the firmware faulted
 
-The host sends one frame and awaits the answer. `whole` is 0 where the model wrote beside its arena or an output.
+The host sends one frame and awaits the answer. `whole` is 0 where the model wrote behind an arena.
 """
 
 import struct
@@ -95,6 +95,6 @@ class Session:
         status, count, stack, whole, steps = ANSWER.unpack_from(payload)
         if status:
             raise StackError(f"the model returned status {status}: {STATUS.get(status, 'unknown')}", at=self.link.at)
-        assert whole, "the model wrote beside its arena or an output"
+        assert whole, "the model wrote behind an arena"
         outputs = payload[ANSWER.size : ANSWER.size + self.output_bytes]
         return Answer(outputs, count, stack, struct.unpack_from(f"<{steps}I", payload, ANSWER.size + self.output_bytes))

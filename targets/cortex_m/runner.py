@@ -143,9 +143,10 @@ def measure(folder: Path, manifest: Mapping[str, Any], inputs: Sequence[Array] |
     with tempfile.TemporaryDirectory(prefix="stack-firmware-") as work:
         sizes = section_sizes(build_minimal(folder, manifest, runner.board, Path(work)))
     data = sizes.get(".data", 0)
+    weights = [".weights", *(f".{memory.name}" for memory in runner.board.memories("flash")[1:])]
     return {
         "instructions": instructions,
-        "flash_bytes": {"code": sizes[".text"] + sizes.get(".ARM.exidx", 0) + data, "weights": sizes.get(".weights", 0)},
+        "flash_bytes": {"code": sizes[".text"] + sizes.get(".ARM.exidx", 0) + data, "weights": sum(sizes.get(name, 0) for name in weights)},
         "ram_bytes": {"arena": manifest["arena_bytes"], "static": data + sizes.get(".bss", 0), "stack": stack},
     }
 

@@ -15,7 +15,7 @@ extern const uint32_t model_input_count, model_output_count, model_operators;
 int model_call(void);
 void model_restart(void); /* a streaming model's state as at its beginning */
 void model_guard(void);
-int model_guards_whole(void); /* nothing was written beside the arena or an output */
+int model_guards_whole(void); /* nothing was written behind an arena */
 
 /* counter.c. Without interrupts the count is right up to 2^24 only, and nothing but the program itself uses the stack. */
 void counter_start(int interrupts);

@@ -62,6 +62,7 @@ def write_project(folder: Path, core: str = "cortex-m4", fpu: bool = True, body:
         "output_names": ["output"],
         "states": [{"name": "calls", "shape": [1], "dtype": "int32"}] if streaming else [],
         "arena_bytes": 48,
+        "arenas": [{"parameter": "arena", "bytes": 48, "memory": None}],
         "weight_bytes": 32,
         "operators": [{"kernel": "dense", "rule": "hand"}, {"kernel": "body", "rule": "hand"}],
         "files": {},
