@@ -8,6 +8,8 @@ C computes in `int` or wider. A TensorIR expression of 64 bits whose bounds fit 
 type is cut to it. Sums and products of 32 and 64 bits must not overflow, as in TVM's own code generators; shifts to the left may.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tvm
 import tvm_ffi
@@ -32,7 +34,7 @@ LOGIC = {tirx.And: ("&&", c.AND), tirx.Or: ("||", c.OR)}
 SUFFIX = {"i32": "", "i64": "64", "f32": "f"}  # of our functions for each kind
 MATH = {
     "exp", "exp2", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
-    "asinh", "acosh", "atanh", "sqrt", "floor", "ceil", "trunc", "round", "nearbyint", "fabs", "pow", "fmod", "hypot",
+    "asinh", "acosh", "atanh", "sqrt", "floor", "ceil", "trunc", "rint", "nearbyint", "fabs", "pow", "fmod", "hypot",
     "copysign", "erf", "nextafter", "ldexp",
 }  # fmt: skip
 TESTS = {"tirx.isnan": "isnan", "tirx.isinf": "isinf", "tirx.isfinite": "isfinite"}
@@ -64,7 +66,7 @@ class Expressions:
 
     def __init__(self, program: str, places: Places) -> None:
         self.program, self.places = program, places
-        self.analyzer, self.numbering = Analyzer(), Numbering(self.address)
+        self.analyzer, self.numbering = Analyzer(), Numbering()
         self.variables: dict[tirx.Var, Text] = {}
         self.named: dict[int, Text] = {}
 
@@ -132,7 +134,7 @@ class Expressions:
         """`&&` inside `||` in parentheses, as compilers ask for."""
         return part.inside(c.EQUALITY if part.binds != level else level)
 
-    def load(self, buffer: tirx.Expr, indices: list[tirx.Expr]) -> Text:
+    def load(self, buffer: tirx.Expr, indices: Sequence[tirx.Expr]) -> Text:
         kind = c.COMPUTED[self.dtype_of_buffer(buffer)]
         return Text(self.element(buffer, indices), c.POSTFIX, kind)
 
@@ -142,24 +144,10 @@ class Expressions:
             raise self.refuse(f"the type {name}")
         return name
 
-    def element(self, buffer: tirx.Expr, indices: list[tirx.Expr]) -> str:
-        """The name of a scalar, or array[index]; the index row by row, dimensions of one element left out."""
-        place = self.places[buffer]
-        address = self.address(buffer, indices)
-        if place.scalars:
-            return place.scalars[int(address)]
-        return f"{place.name}[{self.emit(address).text}]"
-
-    def address(self, buffer: tirx.Expr, indices: list[tirx.Expr]) -> tirx.Expr:
-        flat: tirx.Expr | None = None
-        for index, extent in zip(indices, buffer.shape, strict=True):
-            if int(extent) != 1:
-                index = index if str(index.ty) in ("int32", "int64") else index.astype("int32")
-                flat = index if flat is None else plus(flat.astype(str(index.ty)) * tirx.const(int(extent), str(index.ty)), index)
-        flat = tirx.const(0, "int32") if flat is None else flat
-        digits: list[object] = []
-        tvm_ffi.structural_walk(flat, ((tirx.FloorDiv, tirx.FloorMod), digits.append))
-        return self.analyzer.simplify(flat) if digits else flat  # fused loops: i // 4 * 4 + i % 4 is i again
+    def element(self, buffer: tirx.Expr, indices: Sequence[tirx.Expr]) -> str:
+        """The name of a scalar, or array[index]."""
+        place, (address,) = self.places[buffer], indices
+        return place.scalars[int(address)] if place.scalars else f"{place.name}[{self.emit(address).text}]"
 
     def settle(self, left: Text, right: Text, expr: tirx.Expr) -> tuple[Text, Text, str]:
         """The operands of `expr`, so that C computes its value, and the kind in which C does."""
@@ -314,6 +302,7 @@ class Expressions:
         dtype = self.dtype(call)
         single = dtype == "float32"
         base = name.split(".")[-1]
+        base = "rint" if base == "round" else base  # to even, as LLVM has it
         if base in MATH and not c.integral(dtype):
             return self.function(base + "f" * single, arguments, call)
         if base.startswith("stack_"):  # operators of relay_passes/integers/intrinsics.py
@@ -329,19 +318,10 @@ class Expressions:
             return self.function("stack_float_of_bits" if single else "stack_bits_of_float", arguments, call)
         raise self.refuse(f"the operator {base}")
 
-    def function(self, name: str, arguments: list[tirx.Expr], call: tvm.ir.Call) -> Text:
+    def function(self, name: str, arguments: Sequence[tirx.Expr], call: tvm.ir.Call) -> Text:
         return Text(f"{name}({', '.join(self.emit(argument).text for argument in arguments)})", c.POSTFIX, c.COMPUTED[self.dtype(call)])
 
 
 def kind_dtype(kind: str) -> str:
     """The integer type of a kind of arithmetic."""
     return c.NAMES[kind].removesuffix("_t")
-
-
-def plus(total: tirx.Expr, term: tirx.Expr) -> tirx.Expr:
-    """The sum of two indices, as a chain without parentheses: total + (a - b) is total + a - b."""
-    if isinstance(term, tirx.Add):
-        return plus(plus(total, term.a), term.b)
-    if isinstance(term, tirx.Sub):
-        return plus(total, term.a) - term.b
-    return total + term

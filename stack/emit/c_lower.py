@@ -2,19 +2,22 @@
 
     with T.sblock("pool"): T.init(): acc = 0; ...     ->     acc[0] = 0;  for i: acc[0] = acc[0] + x[0, h, i, c]
 
-Indices keep one number a dimension; `c_expressions` makes addresses of them. (TVM's `FlattenBuffer` would make them here, and wrongly:
-see `shield_division`.)
+The order is that of TVM's own CPU pipeline less what only vectors, threads and GPUs need; addresses and conditions are ours.
 """
+
+from dataclasses import dataclass
 
 import tvm
 from tvm import s_tir, tirx
 
+from stack.emit.c_addresses import flatten_addresses
 from stack.emit.c_guards import move_guards
 from stack.emit.c_simplify import simplify_control
 
 
-def lowering() -> tvm.transform.Sequential:
-    s, t = s_tir.transform, tirx.transform
+def to_loops() -> tvm.transform.Sequential:
+    """Blocks become loops around stores."""
+    s = s_tir.transform
     return tvm.transform.Sequential(
         [
             s.CanonicalizeLoop(),
@@ -25,6 +28,15 @@ def lowering() -> tvm.transform.Sequential:
             s.LowerMatchBuffer(),
             s.LowerOpaqueBlock(),
             simplify_control,
+        ]
+    )
+
+
+def to_c() -> tvm.transform.Sequential:
+    """Loops become what a person would write: unrolled where they should be, with few conditions inside."""
+    s, t = s_tir.transform, tirx.transform
+    return tvm.transform.Sequential(
+        [
             s.LoopPartition(),
             s.HoistIfThenElse(),
             t.UnrollLoop(),
@@ -32,9 +44,19 @@ def lowering() -> tvm.transform.Sequential:
             move_guards,
             simplify_control,  # the loops that were made
             s.RewriteUnsafeSelect(),
+            flatten_addresses,
         ]
     )
 
 
-def lower(program: tirx.PrimFunc) -> tirx.PrimFunc:
-    return lowering()(tvm.IRModule({"main": program.with_attr("global_symbol", "main")}))["main"]
+@dataclass(frozen=True)
+class Lowered:
+    """`loops` computes as `statements` does, in the same order, but is not unrolled: good to find out about."""
+
+    loops: tirx.PrimFunc
+    statements: tirx.PrimFunc
+
+
+def lower(program: tirx.PrimFunc) -> Lowered:
+    loops = to_loops()(tvm.IRModule({"main": program.with_attr("global_symbol", "main")}))
+    return Lowered(flatten_addresses(loops)["main"], to_c()(loops)["main"])

@@ -24,22 +24,15 @@ def computed_in_place(program: tirx.PrimFunc) -> list[int]:
     analyzer = Analyzer()
     for loop in loops:
         analyzer.bind(loop.loop_var, Range.from_min_extent(loop.min, loop.extent))
-    written = flat(y, stores[0].indices)
+    (written,) = stores[0].indices
     if not rises(written, nest(program.body), analyzer):
         return []
 
     def alike(x: tirx.Expr) -> bool:
-        reads = [flat(x, load.indices) for load in loads if load.source.same_as(x)]
+        reads = [load.indices[0] for load in loads if load.source.same_as(x)]
         return itemsize(str(x.dtype)) == itemsize(str(y.dtype)) and all(analyzer.can_prove_equal(read, written) for read in reads)
 
     return [index for index, x in enumerate(inputs) if alike(x)]
-
-
-def flat(buffer: tirx.Expr, indices: list[tirx.Expr]) -> tirx.Expr:
-    address: tirx.Expr = tirx.const(0, str(indices[0].ty)) if len(indices) else tirx.const(0, "int32")
-    for index, extent in zip(indices, buffer.shape, strict=True):
-        address = address * tirx.const(int(extent), str(index.ty)) + index
-    return address
 
 
 def nest(body: tirx.Stmt) -> list[tirx.For] | None:

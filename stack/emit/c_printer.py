@@ -37,8 +37,8 @@ def print_kernels(module: tvm.IRModule) -> tvm.IRModule:
 def print_kernel(program: tirx.PrimFunc, title: str) -> tirx.PrimFunc:
     """The program with its loops written on it in C, as the rules of `schedules.mcu` do; errors call it `title`."""
     lowered = lower(program)
-    overlap = {str(index): [0, False] for index in computed_in_place(lowered)}
-    source, scratch = function(lowered, "KERNEL", title, restrict=not overlap and noalias(program))
+    overlap = {str(index): [0, False] for index in computed_in_place(lowered.loops)}
+    source, scratch = function(lowered.statements, "KERNEL", title, restrict=not overlap and noalias(program))
     return program.with_attrs({"stack.c": source, "stack.scratch": scratch, "stack.overlap": json.dumps(overlap)})
 
 
@@ -48,9 +48,9 @@ def print_function(program: tirx.PrimFunc, name: str) -> Kernel:
     Scratch memory is aligned to 8 bytes. Types: bool, integers of 8 to 64 bits, float32, float64; others raise UnsupportedOp.
     """
     lowered = lower(program)
-    found = computed_in_place(lowered)
-    source, scratch = function(lowered, name, name, restrict=noalias(program) and not found)
-    return Kernel(source, scratch, overlap=0 if 0 in found else None)
+    in_place = computed_in_place(lowered.loops)
+    source, scratch = function(lowered.statements, name, name, restrict=noalias(program) and not in_place)
+    return Kernel(source, scratch, overlap=0 if 0 in in_place else None)
 
 
 def function(lowered: tirx.PrimFunc, name: str, title: str, restrict: bool) -> tuple[str, int]:

@@ -6,7 +6,7 @@ Inlining leaves such expressions behind. Only what is computed in any case is na
 without it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import tvm
 from tvm import tirx
@@ -16,28 +16,28 @@ LEAVES = (tirx.Var, tirx.IntImm, tirx.FloatImm, tvm.ir.StringImm)
 FIELDS = ("a", "b", "value", "condition", "true_value", "false_value")
 
 
+def children(expr: tirx.Expr) -> list[tirx.Expr]:
+    """The operands of `expr`, in order."""
+    if isinstance(expr, LEAVES):
+        return []
+    if isinstance(expr, TensorLoad):
+        return list(expr.indices)
+    if isinstance(expr, tvm.ir.Call):
+        return list(expr.args)
+    return [getattr(expr, field) for field in FIELDS if hasattr(expr, field)]
+
+
 def lazy(expr: tirx.Expr) -> int:
     """How many of the first operands are computed in any case; the others only under a condition."""
     return 1 if isinstance(expr, tirx.Select) or getattr(getattr(expr, "op", None), "name", "") == "prim.if_then_else" else 1 << 30
 
 
 class Numbering:
-    """Equal expressions have equal numbers; `loading` has those that read memory. `address` makes one number of the indices of a load."""
+    """Equal expressions have equal numbers; `loading` has those that read memory."""
 
-    def __init__(self, address: Callable[[tirx.Expr, Sequence[tirx.Expr]], tirx.Expr]) -> None:
-        self.address = address
+    def __init__(self) -> None:
         self.numbers: dict[tuple[object, ...], int] = {}
         self.loading: set[int] = set()
-
-    def children(self, expr: tirx.Expr) -> list[tirx.Expr]:
-        """The operands of `expr`, in order."""
-        if isinstance(expr, LEAVES):
-            return []
-        if isinstance(expr, TensorLoad):
-            return [self.address(expr.source, expr.indices)]
-        if isinstance(expr, tvm.ir.Call):
-            return list(expr.args)
-        return [getattr(expr, field) for field in FIELDS if hasattr(expr, field)]
 
     def number(self, expr: tirx.Expr) -> int:
         key = self.key(expr)
@@ -52,11 +52,11 @@ class Numbering:
         if isinstance(expr, LEAVES):
             return ("constant", str(getattr(expr, "ty", "")), repr(expr.value))
         of: object = hash(expr.source) if isinstance(expr, TensorLoad) else getattr(getattr(expr, "op", None), "name", "")
-        return (type(expr).__name__, str(expr.ty), of, *(self.number(child) for child in self.children(expr)))
+        return (type(expr).__name__, str(expr.ty), of, *(self.number(child) for child in children(expr)))
 
     def always(self, expr: tirx.Expr) -> Iterator[tirx.Expr]:
         """All that is computed in any case, operands first."""
-        for child in self.children(expr)[: lazy(expr)]:
+        for child in children(expr)[: lazy(expr)]:
             yield from self.always(child)
         yield expr
 
@@ -80,7 +80,7 @@ def repeated(roots: Sequence[tirx.Expr], numbering: Numbering) -> list[tirx.Expr
         number = numbering.number(expr)
         uses[number] = uses.get(number, 0) + 1
         if uses[number] == 1:
-            for child in numbering.children(expr):
+            for child in children(expr):
                 count(child)
 
     for root in roots:

@@ -133,7 +133,7 @@ class Statements:
             value = value.a
         else:
             update = None
-        self.share([printer.address(store.buffer, store.indices), value])
+        self.share([store.indices[0], value])
         target = printer.element(store.buffer, store.indices)
         text = printer.emit(value).text
         self.forget_loads()
@@ -207,7 +207,7 @@ class Statements:
     def start(self, buffer: tirx.Expr, indices: list[tirx.Expr], loop: tirx.For) -> str | None:
         """Where the elements of one `loop` begin, None where they are no neighbours."""
         printer = self.expressions
-        address = printer.address(buffer, indices)
+        (address,) = indices
         parts = detect_linear_equation(address, [loop.loop_var])
         if not parts or not isinstance(parts[0], tirx.IntImm) or int(parts[0]) != 1:
             return None

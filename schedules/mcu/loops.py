@@ -1,0 +1,67 @@
+"""Small moves that the rules of microcontrollers make on a schedule, and what they ask before."""
+
+import math
+from collections.abc import Callable
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+
+from schedules.cpu.access import block_realize
+from schedules.cpu.loops import extent
+
+CHEAP = frozenset({"prim.if_then_else", "prim.likely"})
+MANY_TERMS = 16  # additions and multiplications, those in indices included
+
+
+def instances(sch: Schedule, block: SBlockRV) -> int:
+    """How often `block` is executed."""
+    return math.prod(extent(sch, loop) or 1 for loop in sch.get_loops(block))
+
+
+def reducing(sch: Schedule, block: SBlockRV) -> list[bool]:
+    """For each loop around `block`, whether it belongs to the reduction."""
+    realize = block_realize(sch, block)
+    reduced: set[tirx.Var] = set()
+    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
+        if axis.iter_type == tirx.IterVar.CommReduce:
+            tvm_ffi.structural_walk(value, (tirx.Var, reduced.add))
+    return [sch.get(loop).loop_var in reduced for loop in sch.get_loops(block)]
+
+
+def costly(sch: Schedule, block: SBlockRV) -> bool:
+    """Whether one execution takes more than a few instructions: a function, a division, a long sum."""
+    found: list[object] = []
+    terms: list[object] = []
+
+    def call(node: tvm.ir.Call) -> None:
+        if getattr(node.op, "name", "") not in CHEAP:
+            found.append(node)
+
+    tvm_ffi.structural_walk(sch.get(block).body, [(tvm.ir.Call, call), (tirx.Div, found.append), ((tirx.Add, tirx.Mul), terms.append)])
+    return bool(found) or len(terms) > MANY_TERMS
+
+
+def attempt(sch: Schedule, move: Callable[[Schedule], None]) -> Schedule:
+    """`sch` after `move`, or as it was where that is not legal."""
+    changed = sch.copy()
+    try:
+        move(changed)
+    except ScheduleError:
+        return sch
+    return changed
+
+
+def nearest_divisor(length: int, wanted: int) -> int:
+    """The largest divisor of `length` up to `wanted`."""
+    return max(d for d in range(1, wanted + 1) if length % d == 0)
+
+
+def unroll_by(sch: Schedule, loop: LoopRV, factor: int) -> None:
+    """`factor` iterations of `loop` one after the other in one."""
+    if factor > 1:
+        outer, inner = sch.split(loop, [None, factor])
+        sch.unroll(inner)
+        del outer
