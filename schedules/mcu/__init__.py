@@ -2,7 +2,8 @@
 
 from schedules.mcu.dsp_conv2d import dsp_conv2d
 from schedules.mcu.dsp_depthwise import dsp_depthwise
+from schedules.mcu.fallback import fallback
 from schedules.mcu.mve_conv2d import mve_conv2d
 from schedules.mcu.mve_depthwise import mve_depthwise
 
-RULES = [mve_conv2d, mve_depthwise, dsp_conv2d, dsp_depthwise]
+RULES = [mve_conv2d, mve_depthwise, dsp_conv2d, dsp_depthwise, fallback]
