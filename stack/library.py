@@ -31,8 +31,9 @@ class Library:
     `threads` is how many threads one call computes with. `folder` is where its files lie; `manifest` is what `manifest.json` says.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], threads: int | None = None) -> None:
-        """Users call `stack.load`."""
+    def __init__(self, folder: Path, manifest: dict[str, Any], threads: int | None = None, place: Mapping[str, str] | None = None) -> None:
+        """Users call `stack.load`. `place` is what else the family's runner is told: on which board to run."""
+        self._place = place or {}
         self.folder, self.manifest = folder, manifest
         self.threads = checked_threads(threads)
         self.inputs, self.outputs = manifests.tensors(manifest["inputs"]), manifests.tensors(manifest["outputs"])
@@ -44,7 +45,7 @@ class Library:
         """Opened on first use, since a library may be compiled for another machine than this one."""
         with self._opening:
             if self._runner is None:
-                self._runner = open_runner(self.folder, self.manifest, self.threads)
+                self._runner = open_runner(self.folder, self.manifest, self.threads, self._place)
         return self._runner
 
     def __repr__(self) -> str:
@@ -65,12 +66,17 @@ class Library:
         return {tensor.name: output for tensor, output in zip(self.outputs, outputs, strict=True)}
 
     def profile(self, inputs: Mapping[str, Any]) -> list[float]:
-        """Run once; the seconds spent in each entry of `manifest["operators"]`.
+        """Run once; the seconds spent in each entry of `manifest["operators"]`, or what else `unit` says.
 
         >>> len(library.profile({"x": np.zeros((1, 4), np.float32)})) == len(library.manifest["operators"])
         True
         """
         return self.runner.profile(self.arrays(inputs), self.empty_outputs())
+
+    @property
+    def unit(self) -> str:
+        """What `profile` counts in: seconds, instructions (of firmware in QEMU) or cycles (of firmware on a board)."""
+        return self.runner.unit
 
     def save(self, folder: str | Path) -> None:
         """Copy the library into `folder`, all of it or nothing. Replaces an older library there, and refuses to replace anything else.
@@ -114,26 +120,31 @@ class Library:
         return [np.empty(tensor.shape, numpy_dtype(tensor.dtype)) for tensor in self.outputs]
 
 
-def load(folder: str | Path, *, threads: int | None = None) -> Library:
+def load(folder: str | Path, *, threads: int | None = None, board: str = "", port: str = "") -> Library:
     """Open a saved library. `threads` is how many threads one call computes with (default: the cores this process may use).
 
-    BadLibrary says what is wrong with the folder, or what this machine lacks.
+    A C project runs as firmware, in QEMU: on the board that it was compiled for, or on another called `board`. With `port` it runs on the
+    real board at that serial port, which must have been flashed with `stackc flash --harness`. BadLibrary says what is wrong with the folder, or what this machine lacks.
 
         >>> stack.load(folder, threads=1).threads
         1
     """
-    library = Library(Path(folder), manifests.read(Path(folder)), threads)
+    manifest = manifests.read(Path(folder))
+    place = {title: word for title, word in (("board", board), ("port", port)) if word}
+    if place and manifest["container"] != "c":
+        raise BadInput(f"a library for '{manifest['target']['name']}' runs on no board", at=f"{folder}, {', '.join(place)}")
+    library = Library(Path(folder), manifest, threads, place)
     assert library.runner, "opened here, so that a library that cannot run says so at once"
     return library
 
 
-def open_runner(folder: Path, manifest: dict[str, Any], threads: int) -> Runner:
-    """The runner of the library's family."""
+def open_runner(folder: Path, manifest: dict[str, Any], threads: int, place: Mapping[str, str]) -> Runner:
+    """The runner of the library's family; `place` is for those that take more than files and threads."""
     family = manifest["target"]["family"]
     if not family.isidentifier() or not (Path(runners.__file__).parent / family / "runner.py").is_file():
         raise BadLibrary(f"libraries for '{family}' do not run on this machine", at=str(folder))
     module = import_module(f"targets.{family}.runner")
-    runner: Runner = module.open_runner(folder, manifest, threads)
+    runner: Runner = module.open_runner(folder, manifest, threads, **place)
     return runner
 
 

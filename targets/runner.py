@@ -13,13 +13,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Runner(Protocol):
-    """One opened library. Several threads may call `run` at once."""
+    """One opened library. Several threads may call `run` at once. `unit` is what `profile` counts in: seconds, instructions or cycles."""
+
+    unit: str
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Compute `outputs` in place from `inputs`, both in the manifest's order."""
 
     def profile(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[float]:
-        """As `run`; seconds spent in each of the manifest's operators."""
+        """As `run`; how many units were spent in each of the manifest's operators."""
 
     def close(self) -> None:
         """Free everything; no call may be running. Harmless when repeated."""

@@ -3,7 +3,8 @@
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ class FirmwareRunner:
         self.closer = weakref.finalize(self, close_all, self.sessions)
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
-        with self.using:
-            self.fill(outputs, self.session(False).run(inputs))
+        with self.use(False) as session:
+            self.fill(outputs, session.run(inputs))
 
     def run_many(self, inputs: Sequence[Sequence[Array]]) -> list[list[Array]]:
         """The outputs for each of `inputs`, one after the other; a streaming model takes them as consecutive."""
@@ -54,8 +55,7 @@ class FirmwareRunner:
     def profile(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[float]:
         """As `run`, but a streaming model begins anew; instructions, or cycles, of each operator."""
         counts: list[float] = []
-        with self.using:
-            session = self.session(True)
+        with self.use(True) as session:
             for first in range(0, max(session.operators, 1), WINDOW):
                 answer = session.run(inputs, RESTART, first)
                 counts += [float(self.count(steps)) for steps in answer.steps]
@@ -64,8 +64,7 @@ class FirmwareRunner:
 
     def cost(self, inputs: Sequence[Array]) -> tuple[int, int]:
         """Instructions, or cycles, of one run from the beginning, and bytes of stack that it needed."""
-        with self.using:
-            session = self.session(False)
+        with self.use(False) as session:
             return self.count(session.run(inputs, RESTART).count), session.run(inputs, RESTART | MEASURE_STACK).stack
 
     def close(self) -> None:
@@ -80,6 +79,16 @@ class FirmwareRunner:
     def count(self, clocks: int) -> int:
         return clocks if self.unit == "cycles" else qemu.instructions(clocks, self.board.clock_hz)
 
+    @contextmanager
+    def use(self, profile: bool) -> Iterator[Session]:
+        """The running firmware, for this thread alone; after an error the next run starts another."""
+        with self.using:
+            try:
+                yield self.session(profile)
+            except BaseException:
+                close_all(self.sessions)
+                raise
+
     def session(self, profile: bool) -> Session:
         """The running firmware; started now where it does not run yet. What is flashed to a real board always has the profiler."""
         profile = profile and not self.port
@@ -93,6 +102,11 @@ class FirmwareRunner:
             from targets.cortex_m.serial import SerialLink
 
             return SerialLink(self.port, int(self.board.serial.get("speed", 115200)), self.timeout)
+        if not self.board.qemu:
+            raise StackError(
+                f"QEMU has no machine for the board '{self.board.name}'",
+                hint="`--port` runs it on the real one, after `stackc flash --harness`; `--board` names another; `stackc boards` lists them",
+            )
         with tempfile.TemporaryDirectory(prefix="stack-firmware-") as work:
             elf = build_harness(self.folder, self.manifest, self.board, Path(work), profile=profile)
             return qemu.Emulator(elf, self.board.qemu, self.timeout)
@@ -111,19 +125,19 @@ def open_runner(
 
     Nothing is built or started before the first run. `threads` means nothing to a microcontroller.
     """
-    place = choose_board(manifest, board)
-    if not place.qemu and not port:
-        raise StackError(
-            f"QEMU has no machine for the board '{place.name}'",
-            hint="`--port` runs it on the real one, after `stackc flash --harness`; `--board` names another; `stackc boards` lists them",
-        )
-    return FirmwareRunner(folder, manifest, place, port, timeout)
+    return FirmwareRunner(folder, manifest, choose_board(manifest, board), port, timeout)
 
 
 def choose_board(manifest: Mapping[str, Any], name: str = "") -> Board:
-    """The board called `name`; otherwise the one that a C project was compiled for, or that QEMU emulates for its core."""
-    chosen = board_of(find(name or manifest["target"]["name"]))
-    return board_of(find(chosen.emulate)) if chosen.emulate else chosen
+    """The board called `name`; otherwise the one that a C project was compiled for, or that QEMU emulates for its core.
+
+    UnknownTarget where there is no such board; StackError where what has that name is no board.
+    """
+    chosen = find(name or manifest["target"]["name"])
+    if chosen.family != "cortex_m":
+        raise StackError(f"'{chosen.name}' is no microcontroller", hint="`stackc boards` lists the boards")
+    board = board_of(chosen)
+    return board_of(find(board.emulate)) if board.emulate else board
 
 
 def measure(folder: Path, manifest: Mapping[str, Any], inputs: Sequence[Array] | None = None, *, board: str = "") -> dict[str, Any]:

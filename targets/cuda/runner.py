@@ -28,6 +28,8 @@ HINTS = {
 class CudaRunner:
     """Pointers in, pointers out, on GPU number 0 (of those that CUDA_VISIBLE_DEVICES leaves)."""
 
+    unit = "seconds"
+
     def __init__(self, folder: Path, name: str, operators: int) -> None:
         self.folder, self.operators = folder, operators
         self.file = folder / f"lib{name}.so"

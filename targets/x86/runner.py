@@ -18,6 +18,8 @@ from targets.x86.detect import cpu_flags, cpu_name
 class NativeRunner:
     """Pointers in, pointers out."""
 
+    unit = "seconds"
+
     def __init__(self, folder: Path, name: str, operators: int, threads: int) -> None:
         file = folder / f"lib{name}.so"
         try:

@@ -186,7 +186,7 @@ def test_without_pyserial(monkeypatch):
 
 def test_a_board_that_qemu_has_not_needs_a_port(tmp_path):
     with pytest.raises(StackError) as caught:
-        open_runner(tmp_path, write_project(tmp_path), board="nucleo-f446re")
+        run(open_runner(tmp_path, write_project(tmp_path), board="nucleo-f446re"), INPUT)
     assert str(caught.value) == (
         "error: QEMU has no machine for the board 'nucleo-f446re'\n"
         "  hint: `--port` runs it on the real one, after `stackc flash --harness`; `--board` names another; `stackc boards` lists them"
