@@ -1,6 +1,7 @@
 """Convolutions and pooling of images that have their channels last, as those of NCHW, which the CPU and GPU rules know.
 
     conv2d(x, w, NHWC, OHWI)              ->   permute_dims(conv2d(permute_dims(x), permute_dims(w), NCHW, OIHW))
+    conv2d_transpose(x, w, NHWC, OHWI)    ->   the same, with weights IOHW
     avg_pool2d, max_pool2d(x, NHWC)       ->   permute_dims(pool(permute_dims(x), NCHW))
     permute_dims(pad(x))                  ->   pad(permute_dims(x))
 
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from tvm import relax
 
-from relay_passes.rewrite import Graph, rewrite_pass, rewrites
+from relay_passes.rewrite import Graph, op_name, rewrite_pass, rewrites
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 POOLS: dict[str, Callable[..., relax.Expr]] = {
@@ -20,19 +21,23 @@ POOLS: dict[str, Callable[..., relax.Expr]] = {
 }
 
 
-@rewrites("relax.nn.conv2d")
+@rewrites("relax.nn.conv2d", "relax.nn.conv2d_transpose")
 def convolution(call: relax.Call, _graph: Graph) -> relax.Expr | None:
-    old = call.attrs
+    old, transposed = call.attrs, op_name(call) == "relax.nn.conv2d_transpose"
     if old.data_layout != "NHWC" or old.out_layout != "NHWC" or sorted(old.kernel_layout) != sorted("OIHW"):
         return None
-    result = relax.op.nn.conv2d(
+    plain = "IOHW" if transposed else "OIHW"
+    more = {"output_padding": list(old.output_padding)} if transposed else {}
+    result = (relax.op.nn.conv2d_transpose if transposed else relax.op.nn.conv2d)(
         relax.op.permute_dims(call.args[0], TO_NCHW),
-        relax.op.permute_dims(call.args[1], [old.kernel_layout.index(letter) for letter in "OIHW"]),
+        relax.op.permute_dims(call.args[1], [old.kernel_layout.index(letter) for letter in plain]),
         strides=list(old.strides),
         padding=list(old.padding),
         dilation=list(old.dilation),
         groups=int(old.groups),
+        kernel_layout=plain,
         out_dtype=old.out_dtype,
+        **more,
     )
     return relax.op.permute_dims(result, TO_NHWC)
 

@@ -2,7 +2,7 @@
 
     CONV_2D            x [n, h, w, c], weights [f, kh, kw, c]     ->   conv2d NHWC, OHWI
     DEPTHWISE_CONV_2D  x [n, h, w, c], weights [1, kh, kw, f]     ->   conv2d NHWC, IHWO, a group for each channel of x
-    TRANSPOSE_CONV     x [n, h, w, c], weights [f, kh, kw, c]     ->   conv2d_transpose of the NCHW images, IOHW
+    TRANSPOSE_CONV     x [n, h, w, c], weights [f, kh, kw, c]     ->   conv2d_transpose NHWC, OHWI
     FULLY_CONNECTED    x [..., c], weights [f, c]                 ->   matmul with the weights transposed, [c, f]
 
 An int32 or int64 bias has the scale of the products, x's times that of the weights, whatever scale the file repeats for it.
@@ -11,7 +11,6 @@ An int32 or int64 bias has the scale of the products, x's times that of the weig
 import numpy as np
 from tvm import relax
 
-from relay_passes.rewrite import shape
 from stack.frontends.tflite.conversion import Conversion, Refused, dequantize
 from stack.frontends.tflite.graph import Affine
 from stack.frontends.tflite.operators.hybrid import images
@@ -124,17 +123,13 @@ def transposed(c: Conversion) -> relax.Expr:
         for extent, stride, taps, before, after in zip((height, width), strides, kernel, pads[:2], pads[2:], strict=True)
     ]
     extra = [out_height - reached[0], out_width - reached[1]]
-    if (rows, depth, batch) != (filters, channels, count) or min(extra) < 0:
+    sound = all(0 <= more < stride for more, stride in zip(extra, strides, strict=True))
+    if (rows, depth, batch) != (filters, channels, count) or not sound:
         raise Refused(f"a result of shape {c.target(0)} does not fit its input and weights")
-    image = c.emit(relax.op.permute_dims(images(c, data=2, weights=1), [0, 3, 1, 2]))
-    weights = c.emit(relax.op.permute_dims(c.real(1), [3, 0, 1, 2]))
-    grown = [max(more - stride + 1, 0) for more, stride in zip(extra, strides, strict=True)]  # what no weight reaches
-    inside = [more - beyond for more, beyond in zip(extra, grown, strict=True)]
-    result = c.emit(relax.op.nn.conv2d_transpose(image, weights, strides, pads, inside, kernel_layout="IOHW"))
-    if any(grown):
-        result = c.emit(relax.op.nn.pad(result, [0, 0, 0, 0, 0, grown[0], 0, grown[1]]))
-    assert shape(result) == (batch, filters, out_height, out_width)
-    return with_bias(c, c.emit(relax.op.permute_dims(result, [0, 2, 3, 1])), 3, data=2)
+    result = relax.op.nn.conv2d_transpose(
+        images(c, data=2, weights=1), c.real(1), strides, pads, extra, data_layout="NHWC", kernel_layout="OHWI"
+    )  # fmt: skip
+    return with_bias(c, result, 3, data=2)
 
 
 REAL = {"CONV_2D": convolution, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": dense, "TRANSPOSE_CONV": transposed}
