@@ -140,6 +140,15 @@ static inline int8_t stack_sat8(int32_t v) {
   return (int8_t)(v < -128 ? -128 : v > 127 ? 127 : v);
 #endif
 }""",
+    "stack_sat8_asr7": """\
+/* v / 128, rounded down */
+static inline int8_t stack_sat8_asr7(int32_t v) {
+#if defined(__ARM_FEATURE_SAT)
+  int32_t r; __asm("ssat %0, #8, %1, asr #7" : "=r"(r) : "r"(v)); return (int8_t)r;
+#else
+  return (int8_t)(v >> 7 < -128 ? -128 : v >> 7 > 127 ? 127 : v >> 7);
+#endif
+}""",
     "stack_high_mul": """\
 /* a * b / 2^31, rounded: the product of Q0.31 numbers */
 static inline int32_t stack_high_mul(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31); }""",

@@ -1,9 +1,10 @@
-"""Convolutions and dense layers on cores without the DSP extension: tiles of filters and pixels over windows copied to scratch memory.
+"""Convolutions and dense layers on cores without the DSP extension: two pixels in one word, copied to scratch memory.
 
-    for each `pixels` pixels: copy their windows, side by side
-      for each `filters` filters: for each product: pixels + filters loads, pixels * filters multiplications
+    for each tile of pixels: copy their windows, two pixels to a word         plain_gather
+      for each tile of filters: sums, two products a multiplication           plain_steps
+        y = clip(requantize(sums))                                            plain_rescale
 
-Thumb-2 has a long multiply-accumulate: there a word holds two pixels 23 bits apart, and one instruction adds two products.
+Knob: `tile` pixels x filters that share what is loaded. Layers that may overflow those words take one pixel a word, and plain C.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ from tvm.s_tir import Schedule
 from schedules import integer
 from schedules.integer import Conv2D
 from schedules.machine import Machine
-from schedules.mcu import plain_gather
+from schedules.mcu import plain_gather, plain_rescale
 from schedules.mcu.kernel import Kernel, as_schedule
+from schedules.mcu.overlap import row_major
+from schedules.mcu.plain_steps import LONG, TURN
 from schedules.space import Array, Point, Space
 
-LANE = 23
+LONG_LANE, SHORT_LANE = 23, 16
 
 
 def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
@@ -27,75 +30,95 @@ def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     op = integer.read(program)
     if machine.dsp or not isinstance(op, Conv2D):
         return None
-    lane = LANE if machine.thumb2 and op.pixels > 1 and fits(op) else 0
-    default = {"pixels": min(4 if lane else 2, op.pixels + op.pixels % 2 if lane else op.pixels), "filters": 2}
-    knobs = {"pixels": (2, 4, 6) if lane else (1, 2, 3), "filters": (1, 2, 3, 4)}
+    lane = lane_of(op, machine)
+    if lane == LONG_LANE:
+        tiles = tuple(f"{2 * words}x{filters}" for words, filters in LONG)
+    else:
+        tiles = ("4x1",) if lane else ("1x1", "2x1", "2x2")
+    default = {LONG_LANE: "4x2" if op.pixels > 2 else "2x3", SHORT_LANE: "4x1"}.get(lane, "2x2" if op.pixels > 1 else "1x1")
 
     def apply(point: Point) -> Schedule:
-        return as_schedule(program, kernel(op, int(point["pixels"]), int(point["filters"]), lane))
+        return as_schedule(program, kernel(op, point, lane, machine.thumb2))
 
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
-        return packed(op, int(point["filters"]), constants)
+        return packed(op, point, constants)
 
-    return Space("plain_conv", default=default, knobs=knobs, apply=apply, pack=pack)
-
-
-def fits(op: Conv2D) -> bool:
-    """Whether sums of one lane stay below half of 2^LANE, whatever the activations."""
-    return min(op.weight_sum, 128 * op.reduction) * 128 < 1 << (LANE - 1)
+    return Space("plain_conv", default={"tile": default}, knobs={"tile": tiles}, apply=apply, pack=pack)
 
 
-def kernel(op: Conv2D, pixels: int, filters: int, lane: int) -> Kernel:
+def lane_of(op: Conv2D, machine: Machine) -> int:
+    """How many bits apart two pixels of a word are, 0 where there is one."""
+    if op.pixels == 1:
+        return 0
+    if not machine.thumb2:
+        return SHORT_LANE if op.narrow else 0  # two products, of up to 127 * 128, fit in 16 bits
+    largest = min(op.weight_sum, 128 * op.reduction) * 128
+    return LONG_LANE if largest < 1 << (LONG_LANE - 1) else 0
+
+
+def tile_of(point: Point) -> tuple[int, int]:
+    """Pixels and filters."""
+    pixels, filters = str(point["tile"]).split("x")
+    return int(pixels), int(filters)
+
+
+def kernel(op: Conv2D, point: Point, lane: int, thumb2: bool) -> Kernel:
     """The kernel of one point."""
+    pixels, filters = tile_of(point)
     words = plain_gather.words(pixels, lane)
-    sums = [(f, p) for f in range(filters) for p in range(words)]
-    kind = "int64_t" if lane else "int32_t"
-    zero = f"{kind} " + ", ".join(f"s{f}{p} = 0" for f, p in sums) + ";"
-    load = " ".join([f"int32_t x{p} = in[{p}];" for p in range(words)] + [f"int32_t w{f} = weight[{f}];" for f in range(filters)])
-    add = " ".join(f"s{f}{p} += ({kind})w{f} * x{p};" for f, p in sums)
-    finish = "\n".join(_finish(op, f, pixels, filters, lane) for f in range(filters))
+    steps = op.reduction + -op.reduction % TURN
+    begin, totals = sums(pixels, filters, lane)
+    exist = f"{op.pixels} - pixel" if op.pixels % pixels else None
+    finish = []
+    for f in range(filters):
+        exists = f"if (f + {f} < {op.filters}) " if op.filters % filters and f else ""
+        body = plain_rescale.outputs(op, totals[f * pixels : (f + 1) * pixels], thumb2, op.filters, exist)
+        finish += [f"{exists}{{", *(f"  {line}" for line in body), "}", "k += 3, o++;"]
+    text = "\n".join(f"      {line}" for line in [*begin, *finish])
     source = f"""\
 static void KERNEL(const int8_t *x, const int8_t *w, const int32_t *constants, int8_t *y, int32_t *patch) {{
+  const int32_t *end = patch + {steps * words};
 {plain_gather.begin(op)}
   for (int32_t pixel = 0; pixel < {op.pixels}; pixel += {pixels}, y += {op.filters * pixels}) {{
 {plain_gather.gather(op, pixels, lane)}
     const int8_t *weight = w;
-    const int32_t *constant = constants;
-    for (int32_t f = 0; f < {op.filters}; f += {filters}, constant += {3 * filters}) {{
-      {zero}
-      for (const int32_t *in = patch; in < patch + {op.reduction * words}; in += {words}, weight += {filters}) {{
-        {load}
-        {add}
-      }}
-{finish}
+    const int32_t *k = constants;
+    int8_t *o = y;
+    for (int32_t f = 0; f < {op.filters}; f += {filters}) {{
+{text}
     }}
   }}
 }}
 """
-    return Kernel(source, scratch=4 * words * op.reduction)
+    return Kernel(source, scratch=4 * words * steps, overlap=row_major(op, pixels))
 
 
-def _finish(op: Conv2D, f: int, pixels: int, filters: int, lane: int) -> str:
-    """Requantise and store the outputs of filter `f` of a tile, those that exist."""
-    scale = " ".join(f"int32_t {name} = constant[{3 * f + i}];" for i, name in enumerate(("bias", "multiplier", "shift")))
-    stores = []
-    for p in range(pixels):
-        total = f"s{f}{p}"
-        if lane:
-            word = f"s{f}{p // 2}"
-            low = f"(int32_t)((uint32_t){word} << {32 - lane}) >> {32 - lane}"
-            total = f"(int32_t)(({word} + {1 << (lane - 1)}) >> {lane})" if p % 2 else f"({low})"
-        value = f"stack_clip(stack_requantize(bias + {total}, multiplier, shift) + ({op.y_zero}), {op.low}, {op.high})"
-        exists = f"if (pixel + {p} < {op.pixels}) " if op.pixels % pixels and p else ""
-        stores += [f"        {exists}y[f + {f + p * op.filters}] = (int8_t){value};"]
-    guard = f"      if (f + {f} < {op.filters}) {{" if op.filters % filters and f else "      {"
-    return "\n".join([guard, f"        {scale}", *stores, "      }"])
+def sums(pixels: int, filters: int, lane: int) -> tuple[list[str], list[str]]:
+    """Statements that sum, and what the sums of each filter are, pixel by pixel."""
+    count = pixels * filters
+    if lane == SHORT_LANE:
+        lines = [f"int32_t s[{count}] = {{0}};", "weight = stack_short_sums_2(patch, end, weight, s);"]
+        return lines, [f"s[{i}]" for i in range(count)]
+    if not lane:
+        add = " ".join(f"s[{f * pixels + p}] += in[{p}] * weight[{f}];" for f in range(filters) for p in range(pixels))
+        loop = f"for (const int32_t *in = patch; in != end; in += {pixels}, weight += {filters}) {{ {add} }}"
+        return [f"int32_t s[{count}] = {{0}};", loop], [f"s[{i}]" for i in range(count)]
+    half = 1 << (lane - 1)  # added, so that the low sum is not negative
+    lines = [
+        f"uint32_t low[] = {{{', '.join([str(half)] * (count // 2))}}};",
+        f"int32_t high[{count // 2}] = {{0}};",
+        f"weight = stack_long_sums_{pixels // 2}x{filters}(patch, end, weight, low, high);",
+    ]
+    first = f"(int32_t)(low[{{i}}] & {2 * half - 1}) - {half}"
+    second = f"(int32_t)(low[{{i}}] >> {lane} | (uint32_t)high[{{i}}] << {32 - lane})"
+    return lines, [text.format(i=i) for i in range(count // 2) for text in (first, second)]
 
 
-def packed(op: Conv2D, filters: int, constants: Sequence[Array]) -> list[Array]:
+def packed(op: Conv2D, point: Point, constants: Sequence[Array]) -> list[Array]:
     """Weights of each tile of filters product by product; bias, multiplier and shift of each filter side by side."""
     w, *vectors = constants
+    _, filters = tile_of(point)
     missing = -op.filters % filters
-    rows = np.pad(w.reshape(op.filters, op.reduction), ((0, missing), (0, 0)))
+    rows = np.pad(w.reshape(op.filters, op.reduction), ((0, missing), (0, -op.reduction % TURN)))
     table = np.pad(np.stack(vectors, axis=1), ((0, missing), (0, 0)))
-    return [np.ascontiguousarray(rows.reshape(-1, filters, op.reduction).swapaxes(1, 2)), table.astype(np.int32)]
+    return [np.ascontiguousarray(rows.reshape(len(rows) // filters, filters, -1).swapaxes(1, 2)), table.astype(np.int32)]
