@@ -72,10 +72,10 @@ def live_bound(buffers: Sequence[Buffer], overlaps: Sequence[Overlap] = ()) -> i
 
 
 def place(buffers: Sequence[Buffer], overlaps: Sequence[Overlap] = ()) -> int:
-    """Set every offset; returns the bytes of the arena."""
+    """Set every offset; returns the bytes of the arena. An overlap counts only where no later step reads what lies under."""
     if not buffers:
         return 0
-    return Planner(buffers, overlaps).solve()
+    return Planner(buffers, [o for o in overlaps if o.under.last == o.over.first]).solve()
 
 
 class Planner:

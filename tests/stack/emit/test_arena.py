@@ -9,7 +9,7 @@ from stack.emit.arena import Buffer, Overlap, apart, live_bound, place
 
 
 def check(buffers: list[Buffer], overlaps: list[Overlap], peak: int) -> None:
-    allowed = {frozenset((id(o.over), id(o.under))) for o in overlaps if o.allows()}
+    allowed = {frozenset((id(o.over), id(o.under))) for o in overlaps if o.allows() and o.under.last == o.over.first}
     for a, b in itertools.combinations(buffers, 2):
         assert not a.meets(b) or apart(a, b) or frozenset((id(a), id(b))) in allowed
     assert all(b.offset % b.align == 0 and b.offset >= 0 for b in buffers)
@@ -40,6 +40,11 @@ def test_an_exact_distance_is_kept_or_not_used() -> None:
     peak = place([a, b, c], overlaps)
     check([a, b, c], overlaps, peak)
     assert peak == 400
+
+
+def test_what_a_later_step_reads_is_not_written_over() -> None:
+    a, b = Buffer("a", 100, 0, 2), Buffer("b", 100, 1, 2)
+    assert place([a, b], [Overlap(b, a, 0)]) == 200
 
 
 def test_no_overlap_without_permission() -> None:
