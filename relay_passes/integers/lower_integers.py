@@ -24,6 +24,7 @@ from relay_passes.integers import (
     reduction,
     requantize,
     resize,
+    signed,
     softmax,
     transposed_convolution,
 )
@@ -118,7 +119,7 @@ def lower_integers(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
     for variable, function in module.functions_items():
         if not isinstance(function, relax.Function):
             continue
-        function = settle(function, module, [channels_last.RULES])
+        function = settle(function, module, [signed.RULES, channels_last.RULES])
         function = settle(function, module, [[island_rule(programs), comparison_rule(programs)], move_dequantize.RULES])
         islands += float_islands(function)
         function = settle(function, module, [[border_rule(programs)]])

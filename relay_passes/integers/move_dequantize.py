@@ -2,6 +2,7 @@
 
     transpose(dequantize(x))         ->  dequantize(transpose(x))
     concat(dequantize(x), dequantize(y)), both of one scale and zero point   ->  dequantize(concat(x, y))
+    quantize(reshape(x))             ->  reshape(quantize(x))
 
 A quantize that follows then meets its dequantize, and both go.
 """
@@ -12,7 +13,7 @@ from tvm import relax
 
 from relay_passes.integers.fixed_point import quantize_value
 from relay_passes.integers.island import Operand, operand
-from relay_passes.rewrite import Graph, Rule, constant, dtype, op_name, rewrites
+from relay_passes.rewrite import Graph, Rule, array, constant, dtype, op_name, rewrites, shape
 
 MOVES = (
     "relax.broadcast_to", "relax.concat", "relax.expand_dims", "relax.flatten", "relax.flip", "relax.max", "relax.maximum", "relax.min",
@@ -20,6 +21,7 @@ MOVES = (
     "relax.squeeze", "relax.stack", "relax.strided_slice", "relax.take", "relax.tile",
 )  # fmt: skip
 VARIADIC = frozenset({"relax.concat", "relax.stack"})
+RESHAPES = frozenset({"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"})
 PAIRS = frozenset({"relax.maximum", "relax.minimum"})
 
 
@@ -53,8 +55,8 @@ def move(call: relax.Call, graph: Graph) -> relax.Expr | None:
     else:
         known = operands(arguments[: 2 if name in PAIRS else 1], graph)
         first = [item.value for item in known] if known else []
-    if not known:
-        return None
+    if not known or all(item.array is not None for item in known):
+        return None  # a constant stays with its dequantize: islands follow it there
     rest = arguments[len(first) :]
     attrs = call.attrs
     if name == "relax.nn.pad":
@@ -63,6 +65,17 @@ def move(call: relax.Call, graph: Graph) -> relax.Expr | None:
         zero = quantize_value(float(attrs.pad_value), known[0].one_scale, known[0].one_zero)
         return again(relax.op.nn.pad(first[0], [int(item) for item in attrs.pad_width], str(attrs.pad_mode), zero), known[0])
     return again(relax.Call(call.op, [*first, *rest], attrs), known[0])
+
+
+@rewrites("relax.quantize")
+def quantize_first(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """So that the quantize meets the operator whose result was reshaped."""
+    source = graph.source(call.args[0])
+    scale, zero = array(call.args[1]), array(call.args[2])
+    if op_name(source) not in RESHAPES or scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        return None
+    integers = relax.Call(call.op, [source.args[0], *list(call.args)[1:]], call.attrs)
+    return relax.op.reshape(integers, shape(call))
 
 
 @rewrites("TupleGetItem")
@@ -86,4 +99,4 @@ def join_reshapes(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return call.args[0] if list(call.args[0].ty.shape) == list(call.ty.shape) else None
 
 
-RULES: list[Rule] = [move, take_part, join_reshapes]
+RULES: list[Rule] = [move, take_part, quantize_first, join_reshapes]
