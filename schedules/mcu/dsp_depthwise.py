@@ -10,7 +10,7 @@ from schedules import integer
 from schedules.integer import Depthwise
 from schedules.machine import Machine
 from schedules.mcu import dsp_depthwise_any, dsp_depthwise_plane
-from schedules.mcu.dsp_depthwise_scale import Scale
+from schedules.mcu.dsp_depthwise_scale import SCALES, Scale, suitable
 from schedules.mcu.kernel import as_schedule
 from schedules.space import Array, Point, Space, Value
 
@@ -20,25 +20,30 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     op = integer.read(program)
     if not machine.dsp or not isinstance(op, Depthwise):
         return None
-    knobs: Mapping[str, Sequence[Value]] = {"columns": [2, 4, 6]} if dsp_depthwise_plane.takes(op) else {}
+    knobs: Mapping[str, Sequence[Value]] = {}
+    if dsp_depthwise_plane.takes(op):
+        knobs = {"columns": [2, 4, 6], "scale": suitable(op)}
 
     def apply(point: Point) -> Schedule:
         if not knobs:
             return as_schedule(program, dsp_depthwise_any.kernel(op))
-        return as_schedule(program, dsp_depthwise_plane.kernel(op, Scale(op), int(point["columns"])))
+        return as_schedule(program, dsp_depthwise_plane.kernel(op, SCALES[str(point["scale"])], int(point["columns"])))
 
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
-        return pack_plane(op, constants) if knobs else dsp_depthwise_any.pack(op, constants)
+        return pack_plane(op, SCALES[str(point["scale"])], constants) if knobs else dsp_depthwise_any.pack(op, constants)
 
-    return Space("dsp_depthwise", knobs=knobs, default={"columns": 6} if knobs else {}, apply=apply, pack=pack)
+    default = {"columns": 6, "scale": suitable(op)[0]} if knobs else {}
+    return Space("dsp_depthwise", knobs=knobs, default=default, apply=apply, pack=pack)
 
 
-def pack_plane(op: Depthwise, constants: Sequence[Array]) -> list[Array]:
-    """Filter by filter: the words of weights, then those of the scale."""
+def pack_plane(op: Depthwise, scale: Scale, constants: Sequence[Array]) -> list[Array]:
+    """Filter by filter: the words of weights, then bias, gain and offset."""
     w, *rest = constants
-    taps = w.reshape(op.kernel_h, op.kernel_w, op.filters).transpose(2, 0, 1).astype(np.int64)
+    taps = w.reshape(op.kernel_h * op.kernel_w, op.filters).T.astype(np.int64)
+    scales, powers = scale.pack(op, taps, *rest)
+    taps = (taps << powers[:, None]).reshape(-1, op.kernel_h, op.kernel_w)
     halves = [
         [taps[..., pair[i]] if i < len(pair) else 0 * taps[..., 0] for i in range(2)] for pair in dsp_depthwise_plane.weight_words(op)
     ]
     words = np.stack([(high << 16) | (low & 0xFFFF) for low, high in halves], axis=-1).reshape(op.filters, -1)
-    return [np.concatenate([words, Scale(op).pack(*rest)], axis=1).astype(np.int32)]
+    return [np.concatenate([words, scales], axis=1).astype(np.int32)]

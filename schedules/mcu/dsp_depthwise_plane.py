@@ -17,6 +17,7 @@ from schedules.integer import Depthwise
 from schedules.mcu.dsp_depthwise_scale import Scale
 from schedules.mcu.kernel import Kernel
 
+SCALE_WORDS = 3  # behind the weights of each filter
 Taps = tuple[tuple[int, ...], ...]  # of each word of weights, its lower and upper tap; the upper one may be missing
 
 
@@ -102,7 +103,7 @@ def block(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> list[str]:
                 first = ky == 0 and (name, x_word, w_word) == column_steps[0]
                 acc = "bias" if first else f"a{column}"
                 lines.append(f"{'int32_t ' if first else ''}a{column} = {name}(p{ky}_{x_word}, w{ky}_{w_word}, {acc});")
-    lines += [f"out[{column * op.filters}] = {scale.requantize(f'a{column}')};" for column in range(columns)]
+    lines += [f"out[{column * op.filters}] = {scale.store(op, f'a{column}')};" for column in range(columns)]
     return lines
 
 
@@ -145,7 +146,7 @@ def kernel(op: Depthwise, scale: Scale, columns: int) -> Kernel:
     if rest:
         body += ["{", *(f"  {line}" for line in block(op, plane, scale, rest)), f"  out += {rest * op.filters};", "}"]
     skip = op.strides[0] * plane.pitch - count * advance
-    all_words = op.filters * (words + scale.words)
+    all_words = op.filters * (words + SCALE_WORDS)
     x_step, y_step = (op.height * op.width - 1) * op.channels, (op.out_height * op.out_width - 1) * op.filters
     lines = [
         "static void KERNEL(const int8_t *x, const int32_t *weights, int8_t *y, int32_t *plane) {",
@@ -153,8 +154,8 @@ def kernel(op: Depthwise, scale: Scale, columns: int) -> Kernel:
         f"  for (int32_t n = 0; n < {op.batch}; n++, weights -= {all_words}, x += {x_step}, y += {y_step})" if op.batch > 1 else None,
         f"  for (int32_t c = 0; c < {op.channels}; c++, x++) {{",
         *copy(op, plane),
-        f"    for (int32_t m = 0; m < {multiplier}; m++, y++, weights += {words + scale.words}) {{",
-        f"      const int32_t bias = weights[{words}]{scale.declare('weights', words + 1)};",
+        f"    for (int32_t m = 0; m < {multiplier}; m++, y++, weights += {words + SCALE_WORDS}) {{",
+        f"      const int32_t bias = weights[{words}], gain = weights[{words + 1}], offset = weights[{words + 2}];",
         "      const int32_t *from = plane;",
         "      int8_t *out = y;",
         f"      for (int32_t i = 0; i < {op.out_height}; i++, from += {skip}) {{",

@@ -1,40 +1,64 @@
-"""How a sum of products becomes an int8 output: the C expression and the constants of each filter.
+"""How a sum of products becomes an int8 output: the C expression and the constants of each filter. The first that suits a layer:
 
-- "general": shifts of both directions, any clip.
-- "rescale": every shift to the right, three instructions before the clip.
+- line: SMMLAR and SSAT, with numbers found for each filter (see dsp_depthwise_fit); where no output lies below its zero point.
+- rescale: SMMLAR, an addition, SMMLSR and SSAT; where all shifts are to the right.
+- general: any shift, in C.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from schedules.integer import Depthwise
+from schedules.mcu.dsp_depthwise_fit import SHIFT, fit
 from schedules.space import Array
+
+MOST_SUM = 1 << 12  # of abs(w): 5 x 5 taps. Lines have been found for all filters within that
 
 
 @dataclass(frozen=True)
 class Scale:
-    """`words` of constants a filter: the bias, then what the expression names."""
+    """`value` is a C expression of acc, gain and offset. `pack` gives bias and these two, and by how much weights are shifted left."""
 
-    op: Depthwise
+    value: str
+    saturated: str
+    pack: Callable[[Depthwise, Array, Array, Array, Array], tuple[Array, Array]]
 
-    words = 3
+    def store(self, op: Depthwise, acc: str) -> str:
+        """The int8 output."""
+        names = {"acc": acc, "zero": op.y_zero, "shift": SHIFT}
+        if (op.low, op.high) == (-128, 127):
+            return self.saturated.format(**names)
+        return f"(int8_t)stack_clip({self.value.format(**names)}, {op.low}, {op.high})"
 
-    def declare(self, pointer: str, at: int) -> str:
-        return f", multiplier = {pointer}[{at}], power = {pointer}[{at + 1}]"
 
-    def requantize(self, acc: str) -> str:
-        op = self.op
-        if op.right_shifts:
-            value = f"stack_rescale({acc}, multiplier, power, {op.y_zero})"
-            if (op.low, op.high) == (-128, 127):
-                return f"stack_sat8({value})"
-        else:
-            value = f"stack_requantize({acc}, multiplier, power) + ({op.y_zero})"
-        return f"(int8_t)stack_clip({value}, {op.low}, {op.high})"
+def pack_line(op: Depthwise, taps: Array, bias: Array, multiplier: Array, shift: Array) -> tuple[Array, Array]:
+    below, above = (np.sort([-128 * taps, 127 * taps], axis=0)[i].sum(axis=1) for i in range(2))
+    numbers = zip(*(array.tolist() for array in (bias, below, above, multiplier, shift)), strict=True)
+    lines = [fit(*filter_numbers, op.y_zero, op.low, op.high) for filter_numbers in numbers]
+    return np.array([[line.start, line.gain, line.offset] for line in lines]), np.array([line.scale for line in lines])
 
-    def pack(self, bias: Array, multiplier: Array, shift: Array) -> Array:
-        if not self.op.right_shifts:
-            return np.stack([bias, multiplier, shift], axis=1)
-        wide = 2 * multiplier.astype(np.int64) - (1 << 32)
-        return np.stack([bias, wide, -(np.int64(1) << (32 + shift.astype(np.int64)))], axis=1)
+
+def pack_rescale(op: Depthwise, taps: Array, bias: Array, multiplier: Array, shift: Array) -> tuple[Array, Array]:
+    wide = 2 * multiplier.astype(np.int64) - (1 << 32)
+    return np.stack([bias, wide, -(np.int64(1) << (32 + shift.astype(np.int64)))], axis=1), np.zeros_like(shift)
+
+
+def pack_general(op: Depthwise, taps: Array, bias: Array, multiplier: Array, shift: Array) -> tuple[Array, Array]:
+    return np.stack([bias, multiplier, shift], axis=1), np.zeros_like(shift)
+
+
+RESCALE = "stack_rescale({acc}, gain, offset, {zero})"
+GENERAL = "stack_requantize({acc}, gain, offset) + ({zero})"
+SCALES = {
+    "line": Scale("stack_smmlar({acc}, gain, offset) >> {shift}", "stack_sat8_asr7(stack_smmlar({acc}, gain, offset))", pack_line),
+    "rescale": Scale(RESCALE, f"stack_sat8({RESCALE})", pack_rescale),
+    "general": Scale(GENERAL, f"stack_sat8({GENERAL})", pack_general),
+}
+
+
+def suitable(op: Depthwise) -> list[str]:
+    """The names of the scales that compute `op`, best first."""
+    line = op.right_shifts and op.y_zero <= op.low and op.weight_sum <= MOST_SUM
+    return [*(["line"] if line else []), *(["rescale"] if op.right_shifts else []), "general"]

@@ -95,13 +95,6 @@ static inline void stack_load_two(const int32_t *p, int32_t *first, int32_t *sec
   *first = p[0], *second = p[1];
 #endif
 }""",
-    "stack_requantize": """\
-/* acc * multiplier / 2^31 * 2^shift, rounded twice as TFLite Micro does: MultiplyByQuantizedMultiplier */
-static inline int32_t stack_requantize(int32_t acc, int32_t multiplier, int32_t shift) {
-  int32_t left = shift > 0 ? shift : 0, right = shift > 0 ? 0 : -shift;
-  int32_t high = (int32_t)(((int64_t)(int32_t)((uint32_t)acc << left) * multiplier + (1 << 30)) >> 31);
-  return right ? (int32_t)(high + (high >> 31) + (1 << (right - 1))) >> right : high;
-}""",
     "stack_pack16": """\
 /* two numbers of 16 bits in one word, the first in its low half */
 static inline int32_t stack_pack16(int32_t low, int32_t high) { return (int32_t)((uint32_t)high << 16 | (uint16_t)low); }""",
@@ -117,6 +110,17 @@ static inline int32_t stack_smmlar(int32_t a, int32_t b, int32_t acc) {
   return (int32_t)((uint32_t)acc + (uint32_t)(((int64_t)a * b + (1LL << 31)) >> 32));
 #endif
 }""",
+    "stack_requantize": """\
+/* acc * multiplier / 2^31 * 2^shift, rounded twice as TFLite Micro does: MultiplyByQuantizedMultiplier. multiplier is 0, or 2^30 or more */
+static inline int32_t stack_requantize(int32_t acc, int32_t multiplier, int32_t shift) {
+  int32_t left = shift > 0 ? shift : 0, right = shift > 0 ? 0 : -shift, a = (int32_t)((uint32_t)acc << left);
+#if defined(__ARM_FEATURE_DSP)
+  int32_t high = stack_smmlar(a, (int32_t)((uint32_t)multiplier * 2), multiplier ? a : 0); /* a * 2^32 + a * (2 * multiplier - 2^32) */
+#else
+  int32_t high = (int32_t)(((int64_t)a * multiplier + (1 << 30)) >> 31);
+#endif
+  return right ? (int32_t)(high + (high >> 31) + (1 << (right - 1))) >> right : high;
+}""",
     "stack_smmlsr": """\
 /* acc - a * b / 2^32, rounded once */
 static inline int32_t stack_smmlsr(int32_t a, int32_t b, int32_t acc) {
@@ -131,6 +135,11 @@ static inline int32_t stack_smmlsr(int32_t a, int32_t b, int32_t acc) {
 static inline int32_t stack_rescale(int32_t acc, int32_t multiplier, int32_t power, int32_t zero) {
   int32_t high = stack_smmlar(acc, multiplier, acc);
   return stack_smmlsr(high + (high >> 31), power, zero);
+}""",
+    "stack_rescale_up": """\
+/* stack_rescale where results below zero are clipped to zero or more: there ties need not be told apart */
+static inline int32_t stack_rescale_up(int32_t acc, int32_t multiplier, int32_t power, int32_t zero) {
+  return stack_smmlsr(stack_smmlar(acc, multiplier, acc), power, zero);
 }""",
     "stack_sat8": """\
 static inline int8_t stack_sat8(int32_t v) {
