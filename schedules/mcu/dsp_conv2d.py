@@ -9,6 +9,7 @@ body; `direct` reads pixels as they are, without scratch memory, where each is w
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from tvm import tirx
@@ -17,8 +18,8 @@ from tvm.s_tir import Schedule
 from schedules import integer
 from schedules.integer import Conv2D
 from schedules.machine import Machine
-from schedules.mcu import dsp_steps
-from schedules.mcu.dsp_gather import Window, gather
+from schedules.mcu.dsp_gather import Window, factor, gather
+from schedules.mcu.dsp_steps import TILES, Step
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
 from schedules.space import Array, Point, Space, Value
@@ -32,11 +33,11 @@ def dsp_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     if not machine.dsp or not isinstance(op, Conv2D):
         return None
     window = Window(op)
-    tiles = [f"{pixels}x{2 * pairs}" for pixels, pairs in dsp_steps.TILES if pixels <= op.pixels]
+    tiles = [f"{pixels}x{2 * pairs}" for pixels, pairs in TILES if pixels <= op.pixels]
     knobs: dict[str, Sequence[Value]] = {
         "tile": tiles,
         "weights": ["shared", "bytes"] if op.narrow and op.weight_sum <= MOST_SHARED else ["bytes"],
-        "unroll": [1, 2, 4, 8, 16],
+        "unroll": sorted({1, 2, 4, 8, 16, even_unroll(window.steps)}),
         "direct": [False, True] if window.contiguous and op.channels % 4 == 0 else [False],
     }
 
@@ -58,8 +59,15 @@ def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Valu
         tile = "2x2"
     else:
         tile = "1x4" if op.filters % 4 in (0, 3) else "1x2"
-    steps = window.words // 2
-    return {"tile": tile, "weights": knobs["weights"][0], "unroll": 8 if steps <= 8 or steps % 8 == 0 else 4, "direct": False}
+    return {"tile": tile, "weights": knobs["weights"][0], "unroll": even_unroll(window.steps), "direct": False}
+
+
+def even_unroll(steps: int) -> int:
+    """Steps in the body of the loop: all where they are few, else up to nine that divide them, if that is four at least."""
+    if steps <= 10:
+        return steps
+    best = factor(steps, 9)
+    return best if best >= 4 else 8
 
 
 def tile_of(point: Point) -> tuple[int, int]:
@@ -99,6 +107,7 @@ def kernel(window: Window, point: Point) -> Kernel:
     words = 0 if direct else window.words * pixels
     tiles, tail = divmod(op.pixels, pixels)
     body = tile_lines(window, point, pixels, pairs)
+    rest = {**point, "unroll": 1}
     lines = []
     if not window.contiguous:
         lines.append(f"int32_t row = {-op.pad[0]}, column = {-op.pad[1]};")
@@ -108,7 +117,7 @@ def kernel(window: Window, point: Point) -> Kernel:
         body = [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *(f"  {line}" for line in body), "}"]
     lines += body
     if tail:
-        lines += ["{", *(f"  {line}" for line in tile_lines(window, point, tail, pairs)), "}"]
+        lines += ["{", *(f"  {line}" for line in tile_lines(window, rest, tail, pairs)), "}"]
     parameters = "const int8_t *x, const int32_t *restrict w, const int32_t *restrict scale, int8_t *y"
     if not direct:
         parameters += ", int32_t *restrict scratch"
@@ -137,6 +146,7 @@ def tile_lines(window: Window, point: Point, pixels: int, pairs: int) -> list[st
         "const int32_t *v = w, *k = scale;",
         f"for (int8_t *o = y; o != y + {groups * pairs * 2}; o += {2 * pairs}, k += {6 * pairs}) {{",
         *(f"  {line}" for line in sums(window, point, pixels, pairs)),
+        f"  int32_t multiplier, shift{', bias' if point['weights'] == 'shared' else ''};",
         *(f"  {line}" for pair in range(pairs) for line in outputs(op, point, pixels, pairs, pair)),
         "}",
         f"y += {pixels * op.filters};",
@@ -145,47 +155,48 @@ def tile_lines(window: Window, point: Point, pixels: int, pairs: int) -> list[st
 
 
 def sums(window: Window, point: Point, pixels: int, pairs: int) -> list[str]:
-    shared, direct = point["weights"] == "shared", bool(point["direct"])
-    step = f"{dsp_steps.name(pixels, pairs, shared, direct)}(&u, &v, a, b);"
-    start_a = [f"k[{6 * pair + (0 if shared else 1)}]" for pair in range(pairs) for _ in range(pixels)]
-    start_b = [f"k[{6 * pair}]" for pair in range(pairs) for _ in range(pixels)]
-    steps = window.words // 2
-    unroll = min(int(point["unroll"]), steps)
-    loop, rest = divmod(steps, unroll)
-    words = 4 * unroll if direct else 2 * pixels * unroll
-    begin = "x" if direct else "scratch"
-    lines = [
-        f"const {'int8_t' if direct else 'int32_t'} *u = {begin};",
-        f"int32_t a[] = {{{', '.join(start_a)}}}, b[] = {{{', '.join(start_b)}}};",
-    ]
-    if loop > 1:
-        lines += [f"while (u != {begin} + {loop * words}) {{", *[f"  {step}"] * unroll, "}"]
-    else:
-        lines += [step] * unroll
-    return lines + [step] * rest
+    """`a` and `b` of one group of filters."""
+    step = Step(pixels, pairs, point["weights"] == "shared", bool(point["direct"]))
+    start_a, start_b = ([f"k[{6 * pair + at}]" for pair in range(pairs)] for at in (0 if step.shared else 1, 0))
+    begin = "x" if step.direct else "scratch"
+    lines = [f"const {step.x_type} *u = {begin};"]
+    unroll = min(int(point["unroll"]), window.steps)
+    loops, rest = divmod(window.steps, unroll)
+    call = f"{step.name}(&u, &v, a, b);"
+    if loops == 1 and pixels > 1:
+        last = [pixels * (pair + 1) - 1 for pair in range(pairs)]
+        lines += [f"int32_t a[{pixels * pairs}], b[{pixels * pairs}];"]
+        lines += [f"a[{at}] = {a}, b[{at}] = {b};" for at, a, b in zip(last, start_a, start_b, strict=True)]
+        return [*lines, f"{replace(step, first=True).name}(&u, &v, a, b);", *[call] * (window.steps - 1)]
+    each_a, each_b = (", ".join(start for start in starts for _ in range(pixels)) for starts in (start_a, start_b))
+    lines += [f"int32_t a[] = {{{each_a}}}, b[] = {{{each_b}}};", *[call] * rest]
+    if loops == 1:
+        return [*lines, *[call] * unroll]
+    words = (4 if step.direct else 2 * pixels) * window.steps
+    return [*lines, f"while (u != {begin} + {words}) {{", *[f"  {call}"] * unroll, "}"]
 
 
 def outputs(op: Conv2D, point: Point, pixels: int, pairs: int, pair: int) -> list[str]:
     """The sums of one pair of filters, requantised and stored."""
-    k = 6 * pair
+    shared, clips = point["weights"] == "shared", (op.low, op.high) != (-128, 127)
+    rescale = "stack_rescale_up" if op.low >= op.y_zero else "stack_rescale"
+    missing = -(-op.filters // (2 * pairs)) * 2 * pairs - op.filters  # filters that only fill the last group
     lines = []
-    for filter_, multiplier, power in ((0, k + 2, k + 3), (1, k + 4, k + 5)):
+    for filter_, array in enumerate("ab"):
+        lines.append(f"multiplier = k[{6 * pair + 2 + 2 * filter_}], shift = k[{6 * pair + 3 + 2 * filter_}];")
+        if filter_ == 0 and shared:
+            lines.append(f"bias = k[{6 * pair + 1}];")
         store = []
         for pixel in range(pixels):
             index = pair * pixels + pixel
-            acc = f"b[{index}]" if filter_ else f"a[{index}]"
-            if not filter_ and point["weights"] == "shared":
-                acc = f"k[{k + 1}] + stack_high24(a[{index}], b[{index}])"
+            acc = f"bias + stack_high24(a[{index}], b[{index}])" if filter_ == 0 and shared else f"{array}[{index}]"
             if op.right_shifts:
-                value = f"stack_rescale({acc}, k[{multiplier}], k[{power}], {op.y_zero})"
+                value = f"{rescale}({acc}, multiplier, shift, {op.y_zero})"
             else:
-                value = f"stack_requantize({acc}, k[{multiplier}], k[{power}]) + {op.y_zero}"
-            whole = (op.low, op.high) == (-128, 127)
-            clip = f"stack_sat8({value})" if whole else f"(int8_t)stack_clip({value}, {op.low}, {op.high})"
-            store.append(f"o[{pixel * op.filters + 2 * pair + filter_}] = {clip};")
-        last_of = -(-op.filters // (2 * pairs)) * 2 * pairs - op.filters  # filters that are there to fill the last group only
-        if 2 * pairs - (2 * pair + filter_) <= last_of:
-            lines += [f"if (o + {2 * pair + filter_} < y + {op.filters}) {{", *(f"  {line}" for line in store), "}"]
-        else:
-            lines += store
+                value = f"stack_requantize({acc}, multiplier, shift) + {op.y_zero}"
+            clipped = f"(int8_t)stack_clip({value}, {op.low}, {op.high})" if clips else f"stack_sat8({value})"
+            store.append(f"o[{pixel * op.filters + 2 * pair + filter_}] = {clipped};")
+        if 2 * pairs - (2 * pair + filter_) <= missing:
+            store = [f"if (o + {2 * pair + filter_} < y + {op.filters}) {{", *(f"  {line}" for line in store), "}"]
+        lines += store
     return lines

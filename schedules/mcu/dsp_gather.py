@@ -83,6 +83,11 @@ class Window:
         return len(self.order) // 2
 
     @property
+    def steps(self) -> int:
+        """Four products each."""
+        return len(self.order) // 4
+
+    @property
     def edge_bytes(self) -> int:
         """Room for a window that leaves the image."""
         return self.op.kernel_h * self.row_bytes if self.op.padded else 0

@@ -11,103 +11,147 @@ Two filters share a word of weights: each half is 256 * A + B, for two neighbour
 A fits in 24 bits. The steps named `_bytes` have no such limit: halves are the bytes A and B, and unpacking A costs one instruction more.
 
 Pixels are int16 pairs, those of one pair of k next to each other, so that one instruction loads all of them. The step named `_direct` reads
-one pixel from memory as it is. Registers are chosen for loads in ascending order; `a` and `b`, the two pointers and they are at most 13.
+one pixel from memory as it is. `stack_first_...` is the first step of a sum: the accumulator of the last pixel holds where all pixels of
+a filter begin. Registers are named, since compilers do not find 13 by themselves and loads of several need them in ascending order.
 """
 
+from dataclasses import dataclass
+from itertools import product
 
-def registers(first: int, count: int) -> list[str]:
-    return [f"r{number}" for number in range(first, first + count)]
-
-
-def assembly(pixels: int, pairs: int, packed: bool, direct: bool) -> tuple[list[str], int]:
-    """The instructions of one step, and how many of the registers from r0 on they use. Operands: %0 x, %1 w, then a and b."""
-    w_words = 2 * pairs if packed or pixels == 1 else pairs  # loaded at once
-    w = registers(0, w_words)
-    spare = [] if packed else registers(w_words, 1)
-    x_words = 2 * pixels if pixels < 3 else pixels
-    x = registers(w_words + len(spare), x_words)
-    lines = []
-    if direct:
-        lines += [f"ldr {x[0]}, [%0], #4", f"sxtb16 {x[1]}, {x[0]}, ror #8", f"sxtb16 {x[0]}, {x[0]}"]
-    for half in range(2):
-        for pointer, names, per_half in (("%1", w, pairs), ("%0", x, pixels)):
-            if (half == 0 or len(names) == per_half) and not (direct and pointer == "%0"):
-                lines.append(f"ldmia {pointer}!, {{{', '.join(names)}}}" if len(names) > 1 else f"ldr {names[0]}, [{pointer}], #4")
-        for pair in range(pairs):
-            word = w[(half * pairs + pair) % len(w)]
-            first = word
-            if not packed:
-                first = spare[0]
-                lines.append(f"sxtb16 {first}, {word}, ror #8")
-            for operand, value in ((2, first), (2 + pairs * pixels, word)):
-                if operand > 2:
-                    lines.append(f"sxtb16 {word}, {word}")
-                for pixel in range(pixels):
-                    acc = f"%{operand + pair * pixels + pixel}"
-                    lines.append(f"smlad {acc}, {value}, {x[(half * pixels + pixel) % len(x)]}, {acc}")
-    return lines, w_words + len(spare) + x_words
+FREE = (
+    "r0",
+    "r1",
+    "r2",
+    "r3",
+    "r4",
+    "r5",
+    "r6",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "lr",
+)  # r7 is the frame pointer of builds without optimisation
 
 
-def name(pixels: int, pairs: int, packed: bool, direct: bool) -> str:
-    return f"stack_mac_{pixels}x{2 * pairs}" + ("" if packed else "_bytes") + ("_direct" if direct else "")
+@dataclass(frozen=True)
+class Step:
+    """`pairs` of filters over `pixels`; `shared` packing, `direct` reading and `first` are as above."""
 
+    pixels: int
+    pairs: int
+    shared: bool
+    direct: bool = False
+    first: bool = False
 
-def step(pixels: int, pairs: int, packed: bool, direct: bool) -> str:
-    """The C function: assembly where the core has the instructions, the same sums in plain C elsewhere."""
-    sums = pixels * pairs
-    lines, used = assembly(pixels, pairs, packed, direct)
-    text = "\n".join(f'    "{line}\\n\\t"' for line in lines)
-    x_type = "int8_t" if direct else "int32_t"
-    sums_of = [f"{array}{index}" for array in "ab" for index in range(sums)]
-    outputs = ", ".join(f'"+r"({variable})' for variable in sums_of)
-    free = [*(f"r{number}" for number in (*range(used, 7), *range(8, 13))), "lr"]
-    before = "\n".join(
-        f'  register {kind}{variable} __asm("{register}") = {value};'
-        for (kind, variable, value), register in zip(
-            [
-                (f"const {x_type} *", "px", "*x"),
-                ("const int32_t *", "pw", "*w"),
-                *(("int32_t ", variable, f"{variable[0]}[{variable[1:]}]") for variable in sums_of),
-            ],
-            free,
-            strict=False,
-        )
-    )
-    after = ", ".join(f"{variable[0]}[{variable[1:]}] = {variable}" for variable in sums_of)
-    clobbers = ", ".join(f'"{register}"' for register in registers(0, used))
-    load = "int32_t u = stack_load4(*x), pair[2] = {stack_sxtb16(u), stack_sxtb16_ror8(u)};\n  *x += 4;" if direct else ""
-    x_value = "pair[half]" if direct else f"(*x)[half * {pixels} + pixel]"
-    first = "word" if packed else "stack_sxtb16_ror8(word)"
-    return f"""\
-/* {pixels} pixels x {2 * pairs} filters x 4 products{", a summing 256 * first + second filter" if packed else ""} */
-__attribute__((always_inline)) static inline void {name(pixels, pairs, packed, direct)}(
-    const {x_type} **x, const int32_t **w, int32_t *a, int32_t *b) {{
+    @property
+    def name(self) -> str:
+        start = "stack_first" if self.first else "stack_mac"
+        return f"{start}_{self.pixels}x{2 * self.pairs}" + ("" if self.shared else "_bytes") + ("_direct" if self.direct else "")
+
+    @property
+    def x_type(self) -> str:
+        return "int8_t" if self.direct else "int32_t"
+
+    @property
+    def sums(self) -> list[str]:
+        """The accumulators, as they are called in C."""
+        return [f"{array}[{index}]" for array in "ab" for index in range(self.pairs * self.pixels)]
+
+    def begins(self, index: int) -> int:
+        """The accumulator from which the one of this index begins, in a first step."""
+        return index // self.pixels * self.pixels + self.pixels - 1
+
+    def assembly(self) -> tuple[list[str], dict[str, str]]:
+        """The instructions, and in which registers they expect x, w and the sums. The registers before those are free for them to use."""
+        pixels, pairs = self.pixels, self.pairs
+        loaded_w = 2 * pairs if self.shared or pixels == 1 else pairs  # words by one instruction
+        loaded_x = 2 * pixels if pixels < 3 else pixels
+        w, spare, x = FREE[:loaded_w], "" if self.shared else FREE[loaded_w], FREE[loaded_w + (not self.shared) :][:loaded_x]
+        used = loaded_w + bool(spare) + loaded_x
+        place = dict(zip(("px", "pw", *self.sums), FREE[used:], strict=False))
+        lines = []
+        if self.direct:
+            lines += [f"ldr {x[0]}, [{place['px']}], #4", f"sxtb16 {x[1]}, {x[0]}, ror #8", f"sxtb16 {x[0]}, {x[0]}"]
+        for half in range(2):
+            for pointer, names, per_half in (("pw", w, pairs), ("px", x, pixels)):
+                if (half == 0 or len(names) == per_half) and not (self.direct and pointer == "px"):
+                    load = (
+                        f"ldmia {place[pointer]}!, {{{', '.join(names)}}}" if len(names) > 1 else f"ldr {names[0]}, [{place[pointer]}], #4"
+                    )
+                    lines.append(load)
+            for pair in range(pairs):
+                word = w[(half * pairs + pair) % len(w)]
+                if spare:
+                    lines.append(f"sxtb16 {spare}, {word}, ror #8")
+                for array, value in (("a", spare or word), ("b", word)):
+                    if array == "b":
+                        lines.append(f"sxtb16 {word}, {word}")
+                    for index in range(pair * pixels, (pair + 1) * pixels):
+                        acc = place[f"{array}[{index}]"]
+                        old = place[f"{array}[{self.begins(index)}]"] if self.first and half == 0 else acc
+                        lines.append(f"smlad {acc}, {value}, {x[(half * pixels + index % pixels) % len(x)]}, {old}")
+        return lines, place
+
+    def definition(self) -> str:
+        """The C function: assembly where the core has the instructions, the same sums in plain C elsewhere."""
+        lines, place = self.assembly()
+        begun = [place[sum_] for index, sum_ in enumerate(self.sums) if not self.first or self.begins(index) == index]
+        held = {"px": ("const " + self.x_type + " *px", "*x"), "pw": ("const int32_t *pw", "*w")}
+        held |= {sum_: ("int32_t " + register_name(sum_), sum_) for sum_ in self.sums}
+        declared = [
+            f'  register {held[value][0]} __asm("{register}")'
+            + (f" = {held[value][1]};" if register in begun or value in ("px", "pw") else ";")
+            for value, register in place.items()
+        ]
+        outputs = [
+            f'"{"+" if register in begun or value in ("px", "pw") else "="}r"({register_name(value)})' for value, register in place.items()
+        ]
+        results = ["*x = px", "*w = pw", *(f"{sum_} = {register_name(sum_)}" for sum_ in self.sums)]
+        clobbers = [f'"{register}"' for register in FREE[: FREE.index(place["px"])]]
+        newline = "\n"
+        return f"""\
+/* {self.pixels} pixels x {2 * self.pairs} filters x 4 products{", a summing 256 * first + second filter" if self.shared else ""} */
+__attribute__((always_inline)) static inline void {self.name}(const {self.x_type} **x, const int32_t **w, int32_t *a, int32_t *b) {{
 #if defined(__ARM_FEATURE_DSP)
-{before}
+{newline.join(declared)}
   __asm(
-{text}
-    : "+r"(px), "+r"(pw), {outputs}
+{newline.join(f'    "{line};"' for line in lines)}
+    : {", ".join(outputs)}
     :
-    : {clobbers}, "memory");
-  *x = px, *w = pw, {after};
+    : {", ".join(clobbers)}, "memory");
+  {", ".join(results)};
 #else
-  {load}
-  for (int half = 0; half < 2; half++)
-    for (int pair_of_filters = 0; pair_of_filters < {pairs}; pair_of_filters++) {{
+{self.portable()}
+#endif
+}}"""
+
+    def portable(self) -> str:
+        load = "  int32_t u = stack_load4(*x), u_pair[2] = {stack_sxtb16(u), stack_sxtb16_ror8(u)};\n" if self.direct else ""
+        value = "u_pair[half]" if self.direct else f"(*x)[half * {self.pixels} + pixel]"
+        first = "word" if self.shared else "stack_sxtb16_ror8(word)"
+        old = f"half ? i : pair * {self.pixels} + {self.pixels - 1}" if self.first else "i"
+        return f"""\
+{load}  for (int half = 0; half < 2; half++)
+    for (int pair = 0; pair < {self.pairs}; pair++) {{
       int32_t word = *(*w)++, second = stack_sxtb16(word), first = {first};
-      for (int pixel = 0; pixel < {pixels}; pixel++) {{
-        int32_t value = {x_value}, i = pair_of_filters * {pixels} + pixel;
-        a[i] = stack_smlad(first, value, a[i]), b[i] = stack_smlad(second, value, b[i]);
+      for (int pixel = 0; pixel < {self.pixels}; pixel++) {{
+        int32_t value = {value}, i = pair * {self.pixels} + pixel, old = {old};
+        a[i] = stack_smlad(first, value, a[old]), b[i] = stack_smlad(second, value, b[old]);
       }}
     }}
-{"" if direct else f"  *x += {2 * pixels};{chr(10)}"}#endif
-}}"""
+  *x += {4 if self.direct else 2 * self.pixels};"""
+
+
+def register_name(value: str) -> str:
+    """a[0] -> a0"""
+    return value.replace("[", "").replace("]", "")
 
 
 TILES = ((3, 1), (2, 1), (1, 1), (1, 2))  # pixels, pairs of filters
 STEPS = {
-    name(pixels, pairs, packed, direct): step(pixels, pairs, packed, direct)
-    for pixels, pairs in TILES
-    for packed in (True, False)
-    for direct in ((False, True) if pixels == 1 else (False,))
+    step.name: step.definition()
+    for step in (Step(*tile, *flags) for tile, *flags in product(TILES, *[(True, False)] * 3))
+    if not (step.direct if step.pixels > 1 else step.first)
 }

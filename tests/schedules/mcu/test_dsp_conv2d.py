@@ -38,6 +38,8 @@ LAYERS = {
     "-128 among the weights": conv2d((4, 4, 4), 8, (2, 2), narrow=False),
     "large sums": pointwise(4, 600, 4, weight_sum=1 << 17),
     "largest shared sums": pointwise(4, 256, 6, weight_sum=1 << 15),
+    "clipped from zero": conv2d((4, 4, 4), 9, low=5),
+    "clipped from the lowest": pointwise(9, 4, 33, y_zero=-128),
     "clipped": conv2d((4, 4, 4), 4, low=-7, high=90),
 }
 
