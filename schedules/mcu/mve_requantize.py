@@ -22,16 +22,12 @@ def columns(op: Convolution, bias: Array, multiplier: Array, shift: Array) -> li
 
 def scalars(op: Convolution, bias: Array, multiplier: Array, shift: Array) -> Array:
     """int8 [filters, 4 * count]: for vectors of outputs of one filter."""
-    found = columns(op, bias, multiplier, shift) + ([(shift < 0).astype(np.int32)] if rounds_from_zero(op) else [])
+    found = columns(op, bias, multiplier, shift)
     return np.ascontiguousarray(np.stack([column.astype("<i4") for column in found], axis=1)).view(np.int8)
 
 
-NAMES = ("bias", "left", "multiplier", "right", "rounds")
-
-
 def names(op: Convolution) -> list[str]:
-    unused = {name for name, used in (("left", not op.right_shifts), ("rounds", rounds_from_zero(op))) if not used}
-    return [name for name in NAMES if name not in unused]
+    return ["bias", *([] if op.right_shifts else ["left"]), "multiplier", "right"]
 
 
 def count(op: Convolution) -> int:
@@ -39,23 +35,35 @@ def count(op: Convolution) -> int:
     return len(names(op))
 
 
-def load_scalars(op: Convolution, at: str) -> list[str]:
-    """C: the numbers of one filter, stored at `at`."""
-    return [f"const int32_t {name} = stack_load4({at} + {4 * place});" for place, name in enumerate(names(op))]
+SCALARS = ("r1", "r3", "r5", "r8")  # where the numbers of one filter are, in their order
+ZERO = "r9"  # where y_zero is
 
 
-def by_scalars(op: Convolution, acc: str) -> list[str]:
-    """C: the int32x4_t `acc`, outputs of one filter, into int8 values."""
-    lines = [f"{acc} = vaddq_n_s32({acc}, bias);"]
+def by_scalars(op: Convolution, acc: str, spare: str) -> list[str]:
+    """Assembly: outputs of one filter, without `y_zero`. Rounding from zero overwrites r0 and the vector `spare`."""
+    number = dict(zip(names(op), SCALARS, strict=False))
+    lines = [f"vadd.i32 {acc}, {acc}, {number['bias']}"]
     if not op.right_shifts:
-        lines.append(f"{acc} = vshlq_r_s32({acc}, left);")
-    lines.append(f"{acc} = vqrdmulhq_n_s32({acc}, multiplier);")
+        lines.append(f"vshl.s32 {acc}, {number['left']}")
+    lines.append(f"vqrdmulh.s32 {acc}, {acc}, {number['multiplier']}")
     if rounds_from_zero(op):
-        lines.append(f"{acc} = vmlaq_n_s32({acc}, vshrq_n_s32({acc}, 31), rounds);")
-    lines.append(f"{acc} = vrshlq_n_s32({acc}, right);")
-    if op.y_zero:
-        lines.append(f"{acc} = vaddq_n_s32({acc}, {op.y_zero});")
-    return [*lines, f"{acc} = vminq_s32(vmaxq_s32({acc}, vdupq_n_s32({op.low})), vdupq_n_s32({op.high}));"]
+        lines += [f"vshr.s32 {spare}, {acc}, #31", f"lsr r0, {number['right']}, #31", f"vmla.s32 {acc}, {spare}, r0"]
+    return [*lines, f"vrshl.s32 {acc}, {number['right']}"]
+
+
+def prepare(op: Convolution) -> list[str]:
+    """Assembly before the filters."""
+    return [f"mov {ZERO}, #{op.y_zero}"] if op.y_zero else []
+
+
+def clip_scalar(op: Convolution, h: str, spare: str) -> list[str]:
+    """Assembly: outputs saturated to 16 bits, without `y_zero`, into int8 in the low bytes of their lanes. r0 and `spare` are overwritten."""
+    lines = [f"vqadd.s16 {h}, {h}, {ZERO}"] if op.y_zero else []
+    if op.low > -128:
+        lines += [f"mov r0, #{op.low}", f"vdup.16 {spare}, r0", f"vmax.s16 {h}, {h}, {spare}"]
+    if op.high < 127:
+        lines += [f"mov r0, #{op.high}", f"vdup.16 {spare}, r0", f"vmin.s16 {h}, {h}, {spare}"]
+    return lines if op.low > -128 and op.high < 127 else [*lines, f"vqmovnb.s16 {h}, {h}"]
 
 
 def vectors(op: Convolution, bias: Array, multiplier: Array, shift: Array) -> Array:
