@@ -6,13 +6,14 @@ Protobuf cannot serialise more than 2 GB, so from here on no message holds a wei
 stays small however large the model is. Weights that lie in files beside the model are mapped, not read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
@@ -46,6 +47,7 @@ def read(model: str | Path | onnx.ModelProto) -> Source:
     else:
         file = Path(model)
         proto, name, at, folder = parse(file), file.stem, str(file), file.parent
+    check_text(proto, at)
     graph = proto.graph
     if not graph.output or not (graph.node or graph.initializer or graph.input):
         raise BadModel("the model's graph is empty", at=at, hint="export it again; a complete graph has nodes and outputs")
@@ -75,6 +77,17 @@ def parse(file: Path) -> onnx.ModelProto:
     if not proto.ir_version or not proto.HasField("graph"):  # other protobuf formats parse as a message of unknown fields
         raise BadModel("the file is no ONNX model, or it is cut short", at=str(file), hint="export the model to ONNX (.onnx)")
     return proto
+
+
+def check_text(message: Message, at: str) -> None:
+    """Raises BadModel where a name is no text: protobuf reads it as bytes, and nothing else here expects those."""
+    for field, value in message.ListFields():
+        items = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+        if field.type == field.TYPE_MESSAGE:
+            for item in items:
+                check_text(item, at)
+        elif field.type == field.TYPE_STRING and any(isinstance(item, bytes) for item in items):
+            raise BadModel(f"the model is damaged: a {field.name} in it is no text", at=at, hint="compare its size with the original's")
 
 
 def to_array(tensor: onnx.TensorProto, folder: Path | None, at: str) -> np.ndarray:

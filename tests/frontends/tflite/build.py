@@ -11,7 +11,7 @@
     Micro(data).run([x])          # the same, keeping the interpreter and its variables from call to call
 
 Operators and options are named as in the schema, options in snake case; an input that is left out is None. `scale` and `zero_point` are
-numbers, or lists of one for each slice of `axis`. Other subgraphs, which CALL_ONCE names by position, are given as `graph(...)` in `subgraphs`.
+numbers, or lists of one for each slice of `axis`. Other subgraphs, which CALL_ONCE names by position, are `graph(...)` in `subgraphs`.
 """
 
 from collections.abc import Sequence

@@ -59,6 +59,7 @@ def prelu(c: Conversion) -> relax.Expr:
 
 REAL: dict[str, Converter] = {
     "ELU": elu,
+    "GELU": lambda c: (relax.op.nn.gelu_tanh if c.option("approximate") else relax.op.nn.gelu)(c.real(0)),
     "HARD_SWISH": hard_swish,
     "LEAKY_RELU": leaky_relu,
     "LOGISTIC": lambda c: relax.op.sigmoid(c.real(0)),

@@ -1,5 +1,6 @@
 """Operators that compute each element on its own, or each pair of elements of two broadcast tensors."""
 
+import functools
 from collections.abc import Callable
 
 from tvm import relax
@@ -35,15 +36,23 @@ def squared_difference(c: Conversion) -> relax.Expr:
     return relax.op.multiply(difference, difference)
 
 
+def add_all(c: Conversion) -> relax.Expr:
+    terms = [c.real(index) for index in range(len(c.node.inputs))]
+    return functools.reduce(lambda left, right: c.emit(relax.op.add(left, right)), terms)
+
+
 REAL: dict[str, Converter] = {
     "ABS": unary(relax.op.abs),
     "ADD": binary(relax.op.add),
+    "ADD_N": add_all,
     "CEIL": unary(relax.op.ceil),
     "COS": unary(relax.op.cos),
     "DIV": divide,
     "EQUAL": binary(relax.op.equal),
     "EXP": unary(relax.op.exp),
     "FLOOR": unary(relax.op.floor),
+    "FLOOR_DIV": binary(relax.op.floor_divide),
+    "FLOOR_MOD": binary(relax.op.floor_mod),
     "GREATER": binary(relax.op.greater),
     "GREATER_EQUAL": binary(relax.op.greater_equal),
     "LESS": binary(relax.op.less),
@@ -54,6 +63,7 @@ REAL: dict[str, Converter] = {
     "MUL": binary(relax.op.multiply),
     "NEG": unary(relax.op.negative),
     "NOT_EQUAL": binary(relax.op.not_equal),
+    "POW": binary(relax.op.power),
     "ROUND": unary(relax.op.round),
     "RSQRT": unary(relax.op.rsqrt),
     "SIN": unary(relax.op.sin),

@@ -32,6 +32,7 @@ INPUT, FORGET, CELL, OUTPUT = range(4)
 WEIGHTS, RECURRENT, BIASES = 1, 5, 12  # positions of the first gate's; the others follow
 PEEPHOLES, PROJECTIONS, HIDDEN, MEMORY, NORMS = range(9, 12), range(16, 18), 18, 19, range(20, 24)
 SIGMOID = -1
+LONGEST = 1024
 
 
 def power(exponent: int) -> Affine:
@@ -115,6 +116,8 @@ def lstm(c: Conversion) -> list[relax.Expr]:
     time_first = c.option("time_major")
     time, batch = (0, 1) if time_first else (1, 0)
     extents, units = c.shape(0), c.shape(WEIGHTS)[0]
+    if extents[time] > LONGEST:
+        raise Refused(f"its sequence of {extents[time]} steps is too long to unroll")
     step, rows, results = Step(c), extents[batch], []
     hidden, memory = (c.emit(relax.op.reshape(c.stored(index), [rows, units])) for index in (HIDDEN, MEMORY))
     for position in range(extents[time]):

@@ -8,7 +8,7 @@ from stack.frontends.tflite.conversion import Conversion, Converter, Refused
 from stack.frontends.tflite.operators.convolution import SAME, expect_rank, same_pads
 
 
-def pool(operator: Callable[..., relax.Expr]) -> Converter:
+def pool(operator: Callable[..., relax.Expr], square: bool = False) -> Converter:
     def convert(c: Conversion) -> relax.Expr:
         expect_rank(c, 4)
         size = (c.option("filter_height"), c.option("filter_width"))
@@ -16,9 +16,16 @@ def pool(operator: Callable[..., relax.Expr]) -> Converter:
         if min(*size, *strides) < 1:
             raise Refused(f"its window {list(size)} and strides {list(strides)} must be positive")
         pads = same_pads(c.shape(0)[1:3], size, strides, (1, 1)) if c.option("padding") == SAME else (0, 0, 0, 0)
-        return operator(c.real(0), size, strides, pads, layout="NHWC")
+        data = c.real(0)
+        data = c.emit(relax.op.multiply(data, data)) if square else data
+        result = operator(data, size, strides, pads, layout="NHWC")
+        return relax.op.sqrt(c.emit(result)) if square else result
 
     return convert
 
 
-REAL = {"AVERAGE_POOL_2D": pool(relax.op.nn.avg_pool2d), "MAX_POOL_2D": pool(relax.op.nn.max_pool2d)}
+REAL = {
+    "AVERAGE_POOL_2D": pool(relax.op.nn.avg_pool2d),
+    "L2_POOL_2D": pool(relax.op.nn.avg_pool2d, square=True),
+    "MAX_POOL_2D": pool(relax.op.nn.max_pool2d),
+}

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+import numpy as np
 from tvm import relax
 
-from stack.frontends.tflite.conversion import Conversion, Converter
+from stack.frontends.tflite.conversion import Conversion, Converter, Refused
+
+LONGEST = 1024  # of running sums, whose cost grows with the square
 
 
 def reduction(operator: Callable[..., relax.Expr]) -> Converter:
@@ -34,11 +37,26 @@ def l2_normalization(c: Conversion) -> relax.Expr:
     return relax.op.divide(data, norm)
 
 
+def cumsum(c: Conversion) -> relax.Expr:
+    """A product with ones on one side of the diagonal: each result is the sum of what stands before it, or behind it."""
+    extents, (axis,) = c.shape(0), c.numbers(1)
+    axis = c.axis(axis, len(extents))
+    if extents[axis] > LONGEST:
+        raise Refused(f"a running sum of {extents[axis]} elements is not compiled, only up to {LONGEST}")
+    ones = np.triu(np.ones((extents[axis], extents[axis]), np.float32), int(c.option("exclusive")))
+    order = [*(other for other in range(len(extents)) if other != axis), axis]
+    rows = c.emit(relax.op.permute_dims(c.real(0), order))
+    sums = c.emit(relax.op.matmul(rows, c.const(ones.T if c.option("reverse") else ones)))
+    return relax.op.permute_dims(sums, [int(place) for place in np.argsort(order)])
+
+
 REAL: dict[str, Converter] = {
+    "CUMSUM": cumsum,
     "L2_NORMALIZATION": l2_normalization,
     "MEAN": reduction(relax.op.mean),
     "REDUCE_MAX": reduction(relax.op.max),
     "REDUCE_MIN": reduction(relax.op.min),
+    "REDUCE_PROD": reduction(relax.op.prod),
     "SUM": reduction(relax.op.sum),
 }
 STORED: dict[str, Converter] = {"ARG_MAX": arg(relax.op.argmax), "ARG_MIN": arg(relax.op.argmin)}

@@ -76,6 +76,13 @@ def broadcast_args(c: Conversion) -> relax.Expr:
     return c.const(np.broadcast_shapes(tuple(checked_extents(c, 0)), tuple(checked_extents(c, 1))), c.outputs[0].dtype)
 
 
+def tile(c: Conversion) -> relax.Expr:
+    repeats = c.numbers(1)
+    if len(repeats) != len(c.shape(0)) or min(repeats, default=1) < 1 or int(np.prod(repeats, dtype=object)) > 1 << 24:
+        raise Refused(f"repeats of {repeats} do not fit its input of shape {list(c.shape(0))}")
+    return relax.op.tile(c.stored(0), repeats)
+
+
 STORED: dict[str, Converter] = {
     "BROADCAST_ARGS": broadcast_args,
     "BROADCAST_TO": lambda c: relax.op.broadcast_to(c.stored(0), checked_extents(c, 1)),
@@ -86,6 +93,7 @@ STORED: dict[str, Converter] = {
     "REVERSE_V2": reverse,
     "SHAPE": extents_of,
     "SQUEEZE": squeeze,
+    "TILE": tile,
     "TRANSPOSE": transpose,
     "ZEROS_LIKE": zeros_like,
 }

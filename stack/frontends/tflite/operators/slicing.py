@@ -118,7 +118,7 @@ STORED: dict[str, Converter] = {
     "CONCATENATION": concatenation,
     "EMBEDDING_LOOKUP": lambda c: relax.op.take(c.stored(1), c.stored(0), 0),
     "GATHER": gather,
-    "GATHER_ND": lambda c: relax.op.gather_nd(c.stored(0), c.stored(1)),
+    "GATHER_ND": lambda c: relax.op.gather_nd(c.stored(0), c.emit(relax.op.astype(c.stored(1), "int64"))),
     "PACK": pack,
     "SELECT": lambda c: relax.op.where(c.stored(0), c.stored(1), c.stored(2)),
     "SELECT_V2": lambda c: relax.op.where(c.stored(0), c.stored(1), c.stored(2)),
