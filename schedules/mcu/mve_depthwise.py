@@ -96,9 +96,9 @@ def block(tile: Tile, channels: int) -> list[str]:
     ]
     if multiplier == 1:
         return [*lines, *filters(tile, channels, advance=4)]
-    move = lambda by: f"vstrwq_u32(table, vaddq_n_u32(vldrwq_u32(table), {by}));"  # noqa: E731
-    each = [*filters(tile, multiplier, advance=0), move(4)]
-    return [*lines, f"for (int32_t channel = 0; channel < {channels}; channel++) {{", *indent(each), "}", move(-4 * channels)]
+    move = "vstrwq_u32(table, vaddq_n_u32(vldrwq_u32(table), {}));"
+    each = [*filters(tile, multiplier, advance=0), move.format(4)]
+    return [*lines, f"for (int32_t channel = 0; channel < {channels}; channel++) {{", *indent(each), "}", move.format(-4 * channels)]
 
 
 def fill(tile: Tile, group: int, channels: int) -> list[str]:

@@ -57,7 +57,7 @@ def prepare(op: Convolution) -> list[str]:
 
 
 def clip_scalar(op: Convolution, h: str, spare: str) -> list[str]:
-    """Assembly: outputs saturated to 16 bits, without `y_zero`, into int8 in the low bytes of their lanes. r0 and `spare` are overwritten."""
+    """Assembly: outputs saturated to 16 bits, without `y_zero`, into the low bytes of their lanes. r0 and `spare` are overwritten."""
     lines = [f"vqadd.s16 {h}, {h}, {ZERO}"] if op.y_zero else []
     if op.low > -128:
         lines += [f"mov r0, #{op.low}", f"vdup.16 {spare}, r0", f"vmax.s16 {h}, {h}, {spare}"]

@@ -5,9 +5,9 @@
         gather the patch, four words of four rows each; one VMLADAVA for each output, whose weights lie where its taps are in the patch
         requantise four outputs, then four more; narrow all eight, clip, store
 
-With a 3x3 kernel and stride 1, a patch of 4x4 holds the taps of 2x2 outputs: one gather and four multiplications for 36 products. Patches are
-found by a vector of four addresses that each gather moves on. VMLADAVA takes even registers only, and the compiler would not keep all that
-in registers, hence assembly.
+With a 3x3 kernel and stride 1, a patch of 4x4 holds the taps of 2x2 outputs: one gather and four multiplications for 36 products. Patches
+are found by a vector of four addresses that each gather moves on. VMLADAVA takes even registers only, and the compiler would not keep all
+that in registers, hence assembly.
 """
 
 from dataclasses import dataclass
@@ -191,7 +191,7 @@ class Strip:
         for number in range(tile.together):
             start = column * tile.op.strides[1] * tile.groups * WORD + number * tile.step
             for v in range(tile.vectors):
-                self.gather(acc, start + v * 4 * WORD)
+                self.gather(acc, start + v * 4 * WORD, spare=SUMS[number * outputs])
                 for output in range(outputs):
                     weights = f"q{v * outputs + output}" if resident else f"q{place % 2}"
                     self.lines += [] if resident else [f"vldrb.8 {weights}, [%[w]], #16"]
@@ -203,11 +203,11 @@ class Strip:
         self.lines += [f"vmov {acc}[{lane + 2}], {acc}[{lane}], {sums[lane]}, {sums[lane + 2]}" for lane in (0, 1)]
         self.lines += mve_requantize.by_scalars(tile.op, acc, spare="q3" if acc == "q5" or tile.pairs else "q5")
 
-    def gather(self, register: str, at: int) -> None:
-        """The patch's vector `at` bytes from the first column on."""
+    def gather(self, register: str, at: int, spare: str) -> None:
+        """The patch's vector `at` bytes from the first column on; a long way there overwrites `spare`."""
         distance = at - self.at
         if abs(distance) > REACH:
-            self.lines += move("q6", distance)
+            self.lines += move("q6", distance, spare)
         self.lines.append(f"vldrw.u32 {register}, [q6{f', #{distance}]!' if abs(distance) <= REACH else ']'}")
         self.at = at
 
@@ -221,15 +221,15 @@ def add(register: str, distance: int) -> list[str]:
     return lines
 
 
-def move(register: str, distance: int) -> list[str]:
-    """A vector of addresses moved by any distance; r0 is overwritten."""
-    name = "vadd" if distance > 0 else "vsub"
-    high = [f"movt r0, #{abs(distance) >> 16}"] if abs(distance) >> 16 else []
-    return [f"movw r0, #{abs(distance) & 0xFFFF}", *high, f"{name}.i32 {register}, {register}, r0"] if distance else []
+def move(register: str, distance: int, spare: str) -> list[str]:
+    """A vector of addresses moved by any distance; `spare` is overwritten."""
+    name, size = "vadd" if distance > 0 else "vsub", abs(distance)
+    high = [f"movt {spare}, #{size >> 16}"] if size >> 16 else []
+    return [f"movw {spare}, #{size & 0xFFFF}", *high, f"{name}.i32 {register}, {register}, {spare}"] if size else []
 
 
 def filters(tile: Tile, count: int, advance: int) -> list[str]:
-    """C: `count` filters: constants from `w`, outputs from `to`, patches `advance` bytes apart; `table` begins with the first one's addresses."""
+    """C: `count` filters, whose patches are `advance` bytes apart; `w`, `to` and `table`, the addresses of the first patch, are given."""
     strip = Strip(tile)
     resident = tile.weights <= RESIDENT
     numbers = mve_requantize.SCALARS[: mve_requantize.count(tile.op)]
@@ -244,7 +244,7 @@ def filters(tile: Tile, count: int, advance: int) -> list[str]:
         *strip.lines,
         *([] if resident else add("%[w]", 16 * tile.weights)),
         *add("%[to]", 1 - strip.to),
-        *move("q6", advance - strip.at - strip.back),
+        *move("q6", advance - strip.at - strip.back, SUMS[0]),
         "subs %[n], #1",
         "bne 1b",
     ]
