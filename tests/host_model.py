@@ -1,4 +1,4 @@
-"""Run a C project on this machine: compiled with its C compiler, called through ctypes. Kernels have portable C for every intrinsic but Helium's."""
+"""Run a C project on this machine, through ctypes: every intrinsic but Helium's has portable C."""
 
 import ctypes
 import subprocess

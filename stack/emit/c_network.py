@@ -127,7 +127,7 @@ class Reader:
         step = len(self.network.layers)
         program = self.module[call.op]
         result = call.args[-1]
-        out = self.operands[result] = self.buffer(result, str(result.name), step)
+        out = self.operands[result] = self.buffer(result, f"output of layer {step + 1}", step)
         operands = [self.operand(argument, step, place) for place, argument in enumerate(call.args)]
         for operand in operands:
             if isinstance(operand, Buffer):
