@@ -37,7 +37,7 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 
 
 def pack_plane(op: Depthwise, scale: Scale, constants: Sequence[Array]) -> list[Array]:
-    """Filter by filter: the words of weights, then bias, gain and offset."""
+    """Filter by filter: bias, the words of weights, gain and offset."""
     w, *rest = constants
     taps = w.reshape(op.kernel_h * op.kernel_w, op.filters).T.astype(np.int64)
     scales, powers = scale.pack(op, taps, *rest)
@@ -46,4 +46,4 @@ def pack_plane(op: Depthwise, scale: Scale, constants: Sequence[Array]) -> list[
         [taps[..., pair[i]] if i < len(pair) else 0 * taps[..., 0] for i in range(2)] for pair in dsp_depthwise_plane.weight_words(op)
     ]
     words = np.stack([(high << 16) | (low & 0xFFFF) for low, high in halves], axis=-1).reshape(op.filters, -1)
-    return [np.concatenate([words, scales], axis=1).astype(np.int32)]
+    return [np.concatenate([scales[:, :1], words, scales[:, 1:]], axis=1).astype(np.int32)]

@@ -14,10 +14,11 @@ are stored both ways, (w0, w1) and (w1, w2).
 from collections.abc import Iterator
 
 from schedules.integer import Depthwise
+from schedules.mcu import dsp_depthwise_steps
 from schedules.mcu.dsp_depthwise_scale import Scale
 from schedules.mcu.kernel import Kernel
 
-SCALE_WORDS = 3  # behind the weights of each filter
+SCALE_WORDS = 2  # gain and offset, behind the weights of each filter; before them lies its bias
 Taps = tuple[tuple[int, ...], ...]  # of each word of weights, its lower and upper tap; the upper one may be missing
 
 
@@ -62,38 +63,60 @@ class Plane:
 
 
 def copy(op: Depthwise, plane: Plane) -> list[str]:
-    """The lines that fill the inside of the plane."""
+    """The lines that fill the inside of the plane: halves of words next to the border alone, others two words at a time."""
     left, stride = op.pad[1], op.channels
     first = left % 2  # pixel 0 goes to an upper half
-    pairs = (plane.copied_columns - first) // 2
-    last = plane.copied_columns - first - 2 * pairs
-    row = f"plane + {op.pad[0] * plane.pitch + left // 2}"
-    lines = [
-        f"    int32_t *to = {row};",
-        "    const int8_t *from = x;",
-        "#pragma GCC unroll 2" if pairs <= 4 else None,
-        f"    for (int32_t i = 0; i < {plane.copied_rows}; i++, from += {op.width * stride}, to += {plane.pitch}) {{",
-        f"      to[0] = stack_pkhbt({op.x_zero}, from[0]);" if first else None,
-        "#pragma GCC unroll 8" if pairs else None,
-        f"      for (int32_t j = 0; j < {pairs}; j++)" if pairs else None,
-        f"        to[j + {first}] = stack_pkhbt(from[(2 * j + {first}) * {stride}], from[(2 * j + {first + 1}) * {stride}]);"
-        if pairs
-        else None,
-        f"      to[{first + pairs}] = stack_pkhbt(from[{(first + 2 * pairs) * stride}], {op.x_zero});" if last else None,
+    quads, rest = divmod(plane.copied_columns - first, 4)
+    repeat = max((4, 5, 6), key=lambda count: (-(quads % count), count)) if quads > 6 else quads
+    times, single = divmod(quads, repeat) if quads else (0, 0)
+
+    def two(quad: int) -> str:
+        words = ", ".join(f"stack_pkhbt({pixel(4 * quad + i)}, {pixel(4 * quad + i + 1)})" for i in (0, 2))
+        return f"stack_store_two(to + {2 * quad}, {words});"
+
+    def pixel(index: int) -> str:
+        return f"from[{index * stride}]"
+
+    inner = [two(quad) for quad in range(repeat)]
+    if times > 1:
+        inner = [
+            f"for (int32_t j = 0; j < {times}; j++, from += {4 * repeat * stride}, to += {2 * repeat}) {{",
+            *(f"  {line}" for line in inner),
+            "}",
+        ]
+    moved = repeat if times > 1 else 0
+    inner += [two(times * repeat - times * moved + quad) for quad in range(single)]
+    done = quads - times * moved
+    if rest >= 2:
+        inner.append(f"to[{2 * done}] = stack_pkhbt({pixel(4 * done)}, {pixel(4 * done + 1)});")
+    if rest % 2:
+        inner.append(f"stack_store2(to + {2 * done + rest // 2}, {pixel(4 * done + rest - 1)});")
+    if first:
+        inner.insert(0, f"stack_store2((int8_t *)to - 2, from[{-stride}]);")
+    back = times * moved
+    next_row = f"from += {(op.width - 4 * back) * stride}, to += {plane.pitch - 2 * back}"
+    return [
+        f"    int32_t *to = plane + {op.pad[0] * plane.pitch + (left + 1) // 2};",
+        f"    const int8_t *from = x + {first * stride};",
+        *(["#pragma GCC unroll 2"] if quads <= 2 else []),
+        f"    for (int32_t i = 0; i < {plane.copied_rows}; i++, {next_row}) {{",
+        *(f"      {line}" for line in inner),
         "    }",
     ]
-    return [line for line in lines if line is not None]
 
 
 def block(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> list[str]:
     """The lines that compute and store `columns` neighbouring outputs."""
     words = weight_words(op)
-    lines = []
+    if op.kernel_w == 3 and op.strides[1] == 1 and columns <= dsp_depthwise_steps.MOST:
+        return rows_of_three(op, plane, scale, columns)
+    at = 1 + op.kernel_h * len(words)
+    lines = [f"const int32_t bias = weights[0], gain = weights[{at}], offset = weights[{at + 1}];"]
     for ky in range(op.kernel_h):
         offset = ky * op.dilation[0] * plane.pitch
         steps = [list(macs(column * op.strides[1], op.kernel_w, words)) for column in range(columns)]
         used = 1 + max(word for column in steps for _, word, _ in column)
-        lines += loads("w", f"weights + {ky * len(words)}", len(words), ky)
+        lines += loads("w", f"weights + {1 + ky * len(words)}", len(words), ky)
         have = 0
         for column, column_steps in enumerate(steps):
             for name, x_word, w_word in column_steps:
@@ -105,6 +128,16 @@ def block(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> list[str]:
                 lines.append(f"{'int32_t ' if first else ''}a{column} = {name}(p{ky}_{x_word}, w{ky}_{w_word}, {acc});")
     lines += [f"out[{column * op.filters}] = {scale.store(op, f'a{column}')};" for column in range(columns)]
     return lines
+
+
+def rows_of_three(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> list[str]:
+    """The same for kernels three taps wide: one step a row."""
+    lines = [f"int32_t a[{columns}], gain, offset;", "const int32_t *w = weights, bias = *w++;"]
+    for ky in range(op.kernel_h):
+        step, start = dsp_depthwise_steps.name(columns, ky == 0), "bias, " if ky == 0 else ""
+        lines.append(f"{step}(from + {ky * op.dilation[0] * plane.pitch}, &w, {start}a);")
+    lines.append("stack_load_two(w, &gain, &offset);")
+    return lines + [f"out[{column * op.filters}] = {scale.store(op, f'a[{column}]')};" for column in range(columns)]
 
 
 def loads(kind: str, base: str, count: int, row: int, begin: int | None = None) -> list[str]:
@@ -146,7 +179,7 @@ def kernel(op: Depthwise, scale: Scale, columns: int) -> Kernel:
     if rest:
         body += ["{", *(f"  {line}" for line in block(op, plane, scale, rest)), f"  out += {rest * op.filters};", "}"]
     skip = op.strides[0] * plane.pitch - count * advance
-    all_words = op.filters * (words + SCALE_WORDS)
+    all_words = op.filters * (1 + words + SCALE_WORDS)
     x_step, y_step = (op.height * op.width - 1) * op.channels, (op.out_height * op.out_width - 1) * op.filters
     lines = [
         "static void KERNEL(const int8_t *x, const int32_t *weights, int8_t *y, int32_t *plane) {",
@@ -154,8 +187,7 @@ def kernel(op: Depthwise, scale: Scale, columns: int) -> Kernel:
         f"  for (int32_t n = 0; n < {op.batch}; n++, weights -= {all_words}, x += {x_step}, y += {y_step})" if op.batch > 1 else None,
         f"  for (int32_t c = 0; c < {op.channels}; c++, x++) {{",
         *copy(op, plane),
-        f"    for (int32_t m = 0; m < {multiplier}; m++, y++, weights += {words + SCALE_WORDS}) {{",
-        f"      const int32_t bias = weights[{words}], gain = weights[{words + 1}], offset = weights[{words + 2}];",
+        f"    for (int32_t m = 0; m < {multiplier}; m++, y++, weights += {1 + words + SCALE_WORDS}) {{",
         "      const int32_t *from = plane;",
         "      int8_t *out = y;",
         f"      for (int32_t i = 0; i < {op.out_height}; i++, from += {skip}) {{",

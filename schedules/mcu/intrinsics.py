@@ -7,7 +7,7 @@ last bit, on the machine that compiles it.
 import re
 from collections.abc import Iterable
 
-from schedules.mcu import dsp_steps, plain_rescale, plain_steps
+from schedules.mcu import dsp_depthwise_steps, dsp_steps, plain_rescale, plain_steps
 
 INTRINSICS = {
     "stack_load4": """\
@@ -110,6 +110,18 @@ static inline int32_t stack_smmlar(int32_t a, int32_t b, int32_t acc) {
   return (int32_t)((uint32_t)acc + (uint32_t)(((int64_t)a * b + (1LL << 31)) >> 32));
 #endif
 }""",
+    "stack_store_two": """\
+/* two words with one instruction */
+static inline void stack_store_two(int32_t *p, int32_t first, int32_t second) {
+#if defined(__ARM_FEATURE_DSP)
+  typedef int64_t __attribute__((may_alias)) both;
+  __asm("strd %1, %2, %0" : "=Uv"(*(both *)p) : "r"(first), "r"(second));
+#else
+  p[0] = first, p[1] = second;
+#endif
+}""",
+    "stack_store2": """\
+static inline void stack_store2(void *p, int32_t v) { int16_t half = (int16_t)v; memcpy(p, &half, 2); }""",
     "stack_requantize": """\
 /* acc * multiplier / 2^31 * 2^shift, rounded twice as TFLite Micro does: MultiplyByQuantizedMultiplier. multiplier is 0, or 2^30 or more */
 static inline int32_t stack_requantize(int32_t acc, int32_t multiplier, int32_t shift) {
@@ -210,6 +222,7 @@ static inline float stack_float_of_bits(int32_t bits) { float v; memcpy(&v, &bit
     "stack_bits_of_float": """\
 static inline int32_t stack_bits_of_float(float v) { int32_t bits; memcpy(&bits, &v, 4); return bits; }""",
     **dsp_steps.STEPS,
+    **dsp_depthwise_steps.STEPS,
     **plain_rescale.RESCALES,
     **plain_steps.STEPS,
     "stack_mve_lanes": """\
