@@ -133,8 +133,9 @@ def finish(sch: Schedule, block: SBlockRV, tiled: bool, unroll: int) -> None:
     loops, kinds = sch.get_loops(block), reducing(sch, block)
     short = not costly(sch, block)
     if is_reduction(sch, block):
-        first = kinds.index(True) if True in kinds else len(loops)
-        results = [loop for loop, kind in zip(loops[first:], kinds[first:], strict=True) if not kind]
+        others = around_others(sch, block)
+        own = [not any(same(sch, loop, other) for other in others) for loop in loops]
+        results = [loop for loop, kind, alone in zip(loops, kinds, own, strict=True) if alone and not kind]
         reduced = [loop for loop, kind in zip(loops, kinds, strict=True) if kind]
         if not reduced:
             return

@@ -257,6 +257,13 @@ def test_a_concatenation_is_copies() -> None:
     assert "memcpy(concat + ax0 * 17, x + ax0 * 12, 12);" in text(concatenate)
 
 
+def test_sums_of_neighbouring_channels_share_their_loops() -> None:
+    x = tensor(1, 8, 8, 64, dtype="int32")
+    source = text(lambda: ([x], topi.sum(x, axis=[1, 2])))
+    assert source.count("for (") == 3
+    assert all(f"acc{channel} += x[" in source for channel in range(4))
+
+
 def test_a_sum_is_computed_in_a_variable() -> None:
     source = text(lambda: ([x := tensor(4, 40, dtype="int32")], topi.sum(x, axis=1)))
     assert "int32_t acc = 0;" in source
