@@ -161,19 +161,20 @@ def match(call: relax.Call, graph: Graph, programs: Programs) -> Island | None:
     elif op_name(core) == "relax.nn.softmax":
         inputs = [scaled_operand(core.args[0], graph)]
     else:
-        inputs = [operand(item, graph) for item in tensors(core)]
+        inputs = [operand(item, graph) for item in tensors(core, graph)]
     found = [item for item in inputs if item is not None]
     if len(found) != len(inputs) or not found:
         return None
     return Island(core, found, bias, output, low, high, activated, shape(call), programs, graph)
 
 
-def tensors(call: relax.Call) -> list[relax.Expr]:
+def tensors(call: relax.Call, graph: Graph) -> list[relax.Expr]:
     """The tensors that a call reads, without scalars, shapes and other constants that are no tensors."""
     found: list[relax.Expr] = []
     for argument in call.args:
-        if isinstance(argument, relax.Tuple):
-            found.extend(argument.fields)
+        source = graph.source(argument)
+        if isinstance(source, relax.Tuple):
+            found.extend(source.fields)
         elif isinstance(argument.ty, relax.TensorType):
             found.append(argument)
     return found

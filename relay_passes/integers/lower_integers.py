@@ -18,6 +18,7 @@ from relay_passes.integers import (
     arithmetic,
     batch_matmul,
     channels_last,
+    concatenation,
     convolution,
     move_dequantize,
     pooling,
@@ -46,6 +47,7 @@ LOWERINGS: dict[str, Lowering] = {
     **arithmetic.LOWERINGS,
     **softmax.LOWERINGS,
     **resize.LOWERINGS,
+    **concatenation.LOWERINGS,
     **requantize.LOWERINGS,
 }
 

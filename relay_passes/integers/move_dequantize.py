@@ -50,7 +50,8 @@ def move(call: relax.Call, graph: Graph) -> relax.Expr | None:
         return None  # a tuple: see `take_part`
     arguments = list(call.args)
     if name in VARIADIC:
-        known = operands(arguments[0].fields, graph) if isinstance(arguments[0], relax.Tuple) else None
+        parts = graph.source(arguments[0])
+        known = operands(parts.fields, graph) if isinstance(parts, relax.Tuple) else None
         first: list[relax.Expr] = [relax.Tuple([item.value for item in known])] if known else []
     else:
         known = operands(arguments[: 2 if name in PAIRS else 1], graph)

@@ -51,7 +51,7 @@ def test_one_alone_is_named_in_the_first_line() -> None:
     ("op", "inputs", "attributes", "reason"),
     [
         ("Unique", ["x"], {}, "the shape of its result depends on its input's values"),
-        ("MatMulInteger", ["b", "b"], {}, "integer arithmetic is not compiled yet"),
+        ("QLinearMatMul", ["b", "s", "z", "b", "s", "z", "s", "z"], {}, "its scales or zero points differ from row to row"),
         ("SequenceConstruct", ["x"], {}, "only tensors can be compiled, not sequences or optional values"),
         ("RandomNormalLike", ["x"], {}, "it is random"),
         ("TopK", ["x", "k"], {}, "the number of its results is computed"),
@@ -65,7 +65,7 @@ def test_each_reason(op: str, inputs: list[str], attributes: dict[str, object], 
     given = [
         tensor("x", (4, 4)), tensor("b", (4, 4), TensorProto.INT8), tensor("k", (1,), TensorProto.INT64),
         tensor("i", (1, 1), TensorProto.INT64),
-        tensor("u", (1, 4)), tensor("p", (1, 2, 4, 4)), tensor("i1", (4,), TensorProto.INT64),
+        tensor("s", (4,)), tensor("z", (4,), TensorProto.INT8), tensor("u", (1, 4)), tensor("p", (1, 2, 4, 4)), tensor("i1", (4,), TensorProto.INT64),
     ]  # fmt: skip
     outputs = ["y", "indices"] if op == "TopK" else ["y"]
     text = message(model([node(op, inputs, outputs, **attributes)], given, outputs))

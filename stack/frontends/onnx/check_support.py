@@ -7,11 +7,11 @@ from stack.frontends.onnx.graph import Graph, Node
 from stack.frontends.onnx.importer import imports
 
 DATA_DEPENDENT = "the shape of its result depends on its input's values"
-INTEGER = "integer arithmetic is not compiled yet"
+ROWS = "its scales or zero points differ from row to row, or the shape of its weights is not known"
 SEQUENCE = "only tensors can be compiled, not sequences or optional values"
 REASONS = {
     **dict.fromkeys(("NonZero", "Unique", "NonMaxSuppression", "AllClassNMS", "Compress"), DATA_DEPENDENT),
-    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QLinearAdd", "ConvInteger", "MatMulInteger", "MatMulInteger16"), INTEGER),
+    **dict.fromkeys(("QLinearMatMul", "ConvInteger"), ROWS),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent layers are not compiled yet"),
     **dict.fromkeys(("Loop", "Scan", "SequenceMap"), "loops are not compiled"),
     "If": "its condition depends on the input's values",

@@ -215,7 +215,7 @@ class Walk:
         opsets = [helper.make_opsetid("", node.opset)]
         try:
             return shape_inference.infer_node_outputs(schema, node.proto, self.known_types(node), data, opset_imports=opsets)
-        except (shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        except (shape_inference.InferenceError, onnx.checker.ValidationError, ValueError) as error:
             reason = str(error).split(") ", 1)[-1].strip().split("\n")[0]
             shapes = ", ".join(str(list(self.graph.shape(name) or "?")) for name in node.proto.input if name)
             raise BadModel(
