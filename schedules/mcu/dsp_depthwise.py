@@ -32,7 +32,7 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
         return pack_plane(op, SCALES[str(point["scale"])], constants) if knobs else dsp_depthwise_any.pack(op, constants)
 
-    default = {"columns": 6, "scale": suitable(op)[0]} if knobs else {}
+    default: dict[str, Value] = {"columns": 6, "scale": suitable(op)[0]} if knobs else {}
     return Space("dsp_depthwise", knobs=knobs, default=default, apply=apply, pack=pack)
 
 
@@ -41,9 +41,8 @@ def pack_plane(op: Depthwise, scale: Scale, constants: Sequence[Array]) -> list[
     w, *rest = constants
     taps = w.reshape(op.kernel_h * op.kernel_w, op.filters).T.astype(np.int64)
     scales, powers = scale.pack(op, taps, *rest)
-    taps = (taps << powers[:, None]).reshape(-1, op.kernel_h, op.kernel_w)
-    halves = [
-        [taps[..., pair[i]] if i < len(pair) else 0 * taps[..., 0] for i in range(2)] for pair in dsp_depthwise_plane.weight_words(op)
-    ]
+    rows = (taps << powers[:, None]).reshape(-1, op.kernel_h, op.kernel_w)
+    nothing = np.zeros_like(rows[..., 0])
+    halves = [[rows[..., k] for k in pair] + [nothing] * (2 - len(pair)) for pair in dsp_depthwise_plane.weight_words(op)]
     words = np.stack([(high << 16) | (low & 0xFFFF) for low, high in halves], axis=-1).reshape(op.filters, -1)
     return [np.concatenate([scales[:, :1], words, scales[:, 1:]], axis=1).astype(np.int32)]

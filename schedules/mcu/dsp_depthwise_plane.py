@@ -108,7 +108,7 @@ def copy(op: Depthwise, plane: Plane) -> list[str]:
 def block(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> list[str]:
     """The lines that compute and store `columns` neighbouring outputs."""
     words = weight_words(op)
-    if op.kernel_w == 3 and op.strides[1] == 1 and columns <= dsp_depthwise_steps.MOST:
+    if op.kernel_w == 3 and op.strides[1] in dsp_depthwise_steps.STRIDES and columns <= dsp_depthwise_steps.MOST:
         return rows_of_three(op, plane, scale, columns)
     at = 1 + op.kernel_h * len(words)
     lines = [f"const int32_t bias = weights[0], gain = weights[{at}], offset = weights[{at + 1}];"]
@@ -134,7 +134,7 @@ def rows_of_three(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> li
     """The same for kernels three taps wide: one step a row."""
     lines = [f"int32_t a[{columns}], gain, offset;", "const int32_t *w = weights, bias = *w++;"]
     for ky in range(op.kernel_h):
-        step, start = dsp_depthwise_steps.name(columns, ky == 0), "bias, " if ky == 0 else ""
+        step, start = dsp_depthwise_steps.name(columns, op.strides[1], ky == 0), "bias, " if ky == 0 else ""
         lines.append(f"{step}(from + {ky * op.dilation[0] * plane.pitch}, &w, {start}a);")
     lines.append("stack_load_two(w, &gain, &offset);")
     return lines + [f"out[{column * op.filters}] = {scale.store(op, f'a[{column}]')};" for column in range(columns)]

@@ -35,8 +35,10 @@ class Scale:
 
 def pack_line(op: Depthwise, taps: Array, bias: Array, multiplier: Array, shift: Array) -> tuple[Array, Array]:
     below, above = (np.sort([-128 * taps, 127 * taps], axis=0)[i].sum(axis=1) for i in range(2))
-    numbers = zip(*(array.tolist() for array in (bias, below, above, multiplier, shift)), strict=True)
-    lines = [fit(*filter_numbers, op.y_zero, op.low, op.high) for filter_numbers in numbers]
+    lines = [
+        fit(int(bias[f]), int(below[f]), int(above[f]), int(multiplier[f]), int(shift[f]), op.y_zero, op.low, op.high)
+        for f in range(op.filters)
+    ]
     return np.array([[line.start, line.gain, line.offset] for line in lines]), np.array([line.scale for line in lines])
 
 
