@@ -25,12 +25,16 @@ from tflite_micro.python.tflite_micro import runtime
 
 from stack.frontends.tflite.options import TABLES, fields, snake_case
 
+Buffer = bytes | tuple[int, int]  # its content, or offset and size of one behind the flatbuffer
 Numbers = float | Sequence[float] | None
 
 
 @dataclass(frozen=True)
 class T:
-    """A tensor that is an input or is computed; `signature` has -1 for dimensions that may vary."""
+    """A tensor that is an input or is computed; `signature` has -1 for dimensions that may vary.
+
+    The last two make odd files: a buffer by its position, and one that lies `external` (offset, size) behind the flatbuffer.
+    """
 
     name: str
     shape: Sequence[int]
@@ -41,6 +45,8 @@ class T:
     variable: bool = False
     signature: Sequence[int] | None = None
     data: bytes = b""
+    buffer: int | None = None
+    external: tuple[int, int] | None = None
 
 
 def C(name: str, value: Any, scale: Numbers = None, zero_point: int | Sequence[int] = 0, axis: int = 0, dtype: str | None = None) -> T:
@@ -56,12 +62,13 @@ def C(name: str, value: Any, scale: Numbers = None, zero_point: int | Sequence[i
 @dataclass(frozen=True)
 class Op:
     name: str
-    inputs: Sequence[str | None]
-    outputs: Sequence[str]
+    inputs: Sequence[str | int | None]
+    outputs: Sequence[str | int]
     options: dict[str, Any]
 
 
-def op(name: str, inputs: Sequence[str | None], outputs: Sequence[str], **options: Any) -> Op:
+def op(name: str, inputs: Sequence[str | int | None], outputs: Sequence[str | int], **options: Any) -> Op:
+    """Tensors by name; in odd files also by position."""
     return Op(name, inputs, outputs, options)
 
 
@@ -96,19 +103,23 @@ ACTIVATIONS = {name: value for name, value in vars(tflite.ActivationFunctionType
 def write(graphs: Sequence[Graph]) -> bytes:
     builder = flatbuffers.Builder(1024)
     codes: list[str] = []
-    buffers = [b""]  # the first is that of tensors without a value
+    buffers: list[Buffer] = [b""]  # the first is that of tensors without a value
     tables = [write_graph(builder, item, codes, buffers) for item in graphs]
     subgraphs = offsets(builder, tables)
     operator_codes = offsets(builder, [operator_code(builder, name) for name in codes])
-    stored = offsets(
-        builder, [table(builder, "Buffer", Data=aligned(builder, data)) if data else table(builder, "Buffer") for data in buffers]
-    )
+    stored = offsets(builder, [write_buffer(builder, data) for data in buffers])
     root = table(builder, "Model", Version=3, OperatorCodes=operator_codes, Subgraphs=subgraphs, Buffers=stored)
     builder.Finish(root, b"TFL3")
     return bytes(builder.Output())
 
 
-def write_graph(builder: flatbuffers.Builder, item: Graph, codes: list[str], buffers: list[bytes]) -> int:
+def write_buffer(builder: flatbuffers.Builder, data: Buffer) -> int:
+    if isinstance(data, tuple):
+        return table(builder, "Buffer", Offset=data[0], Size=data[1])
+    return table(builder, "Buffer", Data=aligned(builder, data)) if data else table(builder, "Buffer")
+
+
+def write_graph(builder: flatbuffers.Builder, item: Graph, codes: list[str], buffers: list[Buffer]) -> int:
     listed = [*item.inputs, *item.constants, *item.tensors]
     places: dict[str | None, int] = {tensor.name: index for index, tensor in enumerate(listed)} | {None: -1}
     assert len(places) == len(listed) + 1, "two tensors have one name"
@@ -121,7 +132,7 @@ def write_graph(builder: flatbuffers.Builder, item: Graph, codes: list[str], buf
     )  # fmt: skip
 
 
-def write_tensor(builder: flatbuffers.Builder, tensor: T, buffers: list[bytes]) -> int:
+def write_tensor(builder: flatbuffers.Builder, tensor: T, buffers: list[Buffer]) -> int:
     given: dict[str, Any] = {"Name": builder.CreateString(tensor.name), "Shape": int32s(builder, tensor.shape)}
     if tensor.scale is not None:
         scale = np.atleast_1d(np.asarray(tensor.scale, np.float32))
@@ -136,6 +147,11 @@ def write_tensor(builder: flatbuffers.Builder, tensor: T, buffers: list[bytes]) 
     if tensor.data:
         buffers.append(tensor.data)
         given["Buffer"] = len(buffers) - 1
+    if tensor.external is not None:
+        buffers.append(tensor.external)
+        given["Buffer"] = len(buffers) - 1
+    if tensor.buffer is not None:
+        given["Buffer"] = tensor.buffer
     if tensor.signature is not None:
         given["ShapeSignature"] = int32s(builder, tensor.signature)
     return table(builder, "Tensor", Type=getattr(tflite.TensorType, tensor.dtype.upper()), IsVariable=tensor.variable, **given)
@@ -152,7 +168,9 @@ def write_operator(builder: flatbuffers.Builder, node: Op, places: dict[str | No
         given = {"BuiltinOptionsType": getattr(tflite.BuiltinOptions, name), "BuiltinOptions": table(builder, name, **values)}
     else:
         assert not node.options, f"{node.name} has no options"
-    inputs, outputs = (int32s(builder, [places[tensor] for tensor in names]) for names in (node.inputs, node.outputs))
+    inputs, outputs = (
+        int32s(builder, [name if isinstance(name, int) else places[name] for name in names]) for names in (node.inputs, node.outputs)
+    )
     return table(builder, "Operator", OpcodeIndex=codes.index(node.name), Inputs=inputs, Outputs=outputs, **given)
 
 
