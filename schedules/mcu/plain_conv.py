@@ -31,10 +31,8 @@ def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     if machine.dsp or not isinstance(op, Conv2D):
         return None
     lane = lane_of(op, machine)
-    if lane == LONG_LANE:
-        tiles = tuple(f"{2 * words}x{filters}" for words, filters in LONG)
-    else:
-        tiles = ("4x1",) if lane else ("1x1", "2x1", "2x2")
+    long_tiles = tuple(f"{2 * words}x{filters}" for words, filters in LONG)
+    tiles = {LONG_LANE: long_tiles, SHORT_LANE: ("4x1",)}.get(lane, ("1x1", "2x1", "2x2"))
     default = {LONG_LANE: "4x2" if op.pixels > 2 else "2x3", SHORT_LANE: "4x1"}.get(lane, "2x2" if op.pixels > 1 else "1x1")
 
     def apply(point: Point) -> Schedule:
@@ -50,10 +48,17 @@ def lane_of(op: Conv2D, machine: Machine) -> int:
     """How many bits apart two pixels of a word are, 0 where there is one."""
     if op.pixels == 1:
         return 0
-    if not machine.thumb2:
-        return SHORT_LANE if op.narrow else 0  # two products, of up to 127 * 128, fit in 16 bits
-    largest = min(op.weight_sum, 128 * op.reduction) * 128
-    return LONG_LANE if largest < 1 << (LONG_LANE - 1) else 0
+    if machine.thumb2:
+        return LONG_LANE
+    return SHORT_LANE if op.narrow else 0  # two products, of up to 127 * 128, fit in 16 bits
+
+
+def parts_of(op: Conv2D, steps: int) -> int:
+    """How many parts of a reduction are summed on their own, so that none leaves its lane, whatever the activations."""
+    if op.weight_sum * 128 < 1 << (LONG_LANE - 1):
+        return 1
+    longest = ((1 << (LONG_LANE - 1)) - 1) // (128 * 128) // TURN * TURN
+    return next(parts for parts in range(-(-steps // longest), steps + 1) if steps % (parts * TURN) == 0)
 
 
 def tile_of(point: Point) -> tuple[int, int]:
@@ -67,17 +72,18 @@ def kernel(op: Conv2D, point: Point, lane: int, thumb2: bool) -> Kernel:
     pixels, filters = tile_of(point)
     words = plain_gather.words(pixels, lane)
     steps = op.reduction + -op.reduction % TURN
-    begin, totals = sums(pixels, filters, lane)
+    parts = parts_of(op, steps) if lane == LONG_LANE else 1
+    begin, totals = sums(pixels, filters, lane, parts, steps * words // parts)
     exist = f"{op.pixels} - pixel" if op.pixels % pixels else None
     finish = []
     for f in range(filters):
         exists = f"if (f + {f} < {op.filters}) " if op.filters % filters and f else ""
-        body = plain_rescale.outputs(op, totals[f * pixels : (f + 1) * pixels], thumb2, op.filters, exist)
+        body = plain_rescale.constants(op) + plain_rescale.outputs(op, totals[f * pixels : (f + 1) * pixels], thumb2, op.filters, exist)
         finish += [f"{exists}{{", *(f"  {line}" for line in body), "}", "k += 3, o++;"]
     text = "\n".join(f"      {line}" for line in [*begin, *finish])
     source = f"""\
 static void KERNEL(const int8_t *x, const int8_t *w, const int32_t *constants, int8_t *y, int32_t *patch) {{
-  const int32_t *end = patch + {steps * words};
+{f"  const int32_t *end = patch + {steps * words};" if parts == 1 else ""}
 {plain_gather.begin(op)}
   for (int32_t pixel = 0; pixel < {op.pixels}; pixel += {pixels}, y += {op.filters * pixels}) {{
 {plain_gather.gather(op, pixels, lane)}
@@ -93,8 +99,8 @@ static void KERNEL(const int8_t *x, const int8_t *w, const int32_t *constants, i
     return Kernel(source, scratch=4 * words * steps, overlap=row_major(op, pixels))
 
 
-def sums(pixels: int, filters: int, lane: int) -> tuple[list[str], list[str]]:
-    """Statements that sum, and what the sums of each filter are, pixel by pixel."""
+def sums(pixels: int, filters: int, lane: int, parts: int, part: int) -> tuple[list[str], list[str]]:
+    """Statements that sum, and what the sums of each filter are, pixel by pixel; in `parts` of so many words."""
     count = pixels * filters
     if lane == SHORT_LANE:
         lines = [f"int32_t s[{count}] = {{0}};", "weight = stack_short_sums_2(patch, end, weight, s);"]
@@ -107,11 +113,16 @@ def sums(pixels: int, filters: int, lane: int) -> tuple[list[str], list[str]]:
     lines = [
         f"uint32_t low[] = {{{', '.join([str(half)] * (count // 2))}}};",
         f"int32_t high[{count // 2}] = {{0}};",
-        f"weight = stack_long_sums_{pixels // 2}x{filters}(patch, end, weight, low, high);",
+        f"weight = stack_long_sums_{pixels // 2}x{filters}({'in' if parts > 1 else 'patch'}, end, weight, low, high);",
     ]
     first = f"(int32_t)(low[{{i}}] & {2 * half - 1}) - {half}"
     second = f"(int32_t)(low[{{i}}] >> {lane} | (uint32_t)high[{{i}}] << {32 - lane})"
-    return lines, [text.format(i=i) for i in range(count // 2) for text in (first, second)]
+    totals = [text.format(i=i) for i in range(count // 2) for text in (first, second)]
+    if parts == 1:
+        return lines, totals
+    adds = " ".join(f"s[{i}] += {total};" for i, total in enumerate(totals))
+    loop = f"for (const int32_t *in = patch, *end = patch + {part}; in != patch + {parts * part}; in = end, end += {part}) {{"
+    return [f"int32_t s[{count}] = {{0}};", loop, *(f"  {line}" for line in [*lines, adds]), "}"], [f"s[{i}]" for i in range(count)]
 
 
 def packed(op: Conv2D, point: Point, constants: Sequence[Array]) -> list[Array]:

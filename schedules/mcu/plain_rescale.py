@@ -14,7 +14,9 @@ from schedules.integer import Convolution
 RESCALES = {
     "stack_requantize_apart": """\
 /* stack_requantize where it is rare: not inline, for small code */
-__attribute__((noinline)) static int32_t stack_requantize_apart(int32_t acc, int32_t multiplier, int32_t shift) { return stack_requantize(acc, multiplier, shift); }""",
+__attribute__((noinline)) static int32_t stack_requantize_apart(int32_t acc, int32_t multiplier, int32_t shift) {
+  return stack_requantize(acc, multiplier, shift);
+}""",
     "stack_rescale_long": """\
 /* stack_requantize with half = 2^(right - 2) and right - 1, for right >= 2 */
 static inline int32_t stack_rescale_long(int32_t acc, int32_t multiplier, int32_t half, int32_t right_1) {
@@ -25,43 +27,82 @@ static inline int32_t stack_rescale_long(int32_t acc, int32_t multiplier, int32_
 /* the same from products of 16 bits, where there are no longer ones */
 static inline int32_t stack_rescale_halves(int32_t acc, int32_t multiplier, int32_t half, int32_t right_1) {
   uint32_t low = (uint16_t)acc, m_low = (uint16_t)multiplier, m_high = (uint32_t)multiplier >> 16;
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
+  int32_t middle, m;
+  __asm(".syntax unified\\n\\t"
+    "lsrs %[middle], %[acc], #31\\n\\t"
+    "lsls %[middle], %[middle], #15\\n\\t"
+    "asrs %[acc], %[acc], #16\\n\\t"
+    "mov %[m], %[m_low]\\n\\t"
+    "muls %[m], %[acc]\\n\\t"
+    "subs %[m], %[m], %[middle]\\n\\t"
+    "mov %[middle], %[m_low]\\n\\t"
+    "muls %[middle], %[low]\\n\\t"
+    "lsrs %[middle], %[middle], #16\\n\\t"
+    "adds %[middle], %[middle], %[m]\\n\\t"
+    "add %[middle], %[round]\\n\\t"
+    "mov %[m], %[m_high]\\n\\t"
+    "muls %[acc], %[m]\\n\\t"
+    "muls %[low], %[m]\\n\\t"
+    "uxth %[m], %[middle]\\n\\t"
+    "adds %[low], %[low], %[m]\\n\\t"
+    "lsrs %[low], %[low], #16\\n\\t"
+    "adds %[acc], %[acc], %[low]\\n\\t"
+    "asrs %[middle], %[middle], #16\\n\\t"
+    "adds %[acc], %[acc], %[middle]"
+    : [acc] "+l"(acc), [low] "+l"(low), [middle] "=&l"(middle), [m] "=&l"(m)
+    : [m_low] "r"(m_low), [m_high] "r"(m_high), [round] "r"(0x4000)
+    : "cc");
+  return (acc + half) >> right_1;
+#else
   int32_t high = acc >> 16;
   int32_t middle = (int32_t)((low * m_low >> 16) + (uint32_t)high * m_low + 0x4000 - ((uint32_t)acc >> 31 << 15));
   uint32_t carry = (uint16_t)middle + low * m_high;
   return (int32_t)((uint32_t)high * m_high + (uint32_t)(middle >> 16) + (carry >> 16) + (uint32_t)half) >> right_1;
+#endif
+}""",
+    "stack_sat8_compare": """\
+/* v clipped to 8 bits with one comparison, where there is no SSAT */
+static inline int8_t stack_sat8_compare(int32_t v) {
+  uint32_t above = (uint32_t)v + 128u;
+  if (above > 255u) above = v < 0 ? 0u : 255u;
+  return (int8_t)(above - 128u);
 }""",
 }
 
 
-def outputs(op: Convolution, sums: Sequence[str], longs: bool, strides: int, count: str | None) -> list[str]:
-    """Statements that store the outputs of one filter, `sums` of neighbouring pixels, at o[0], o[strides] ...; `k` points to its
-    bias, multiplier and shift. With `count` only the first that many are there."""
+def constants(op: Convolution) -> list[str]:
+    """Statements that read bias, multiplier and shift of one filter from `k`."""
+    lines = ["int32_t bias = k[0], multiplier = k[1], shift = k[2];"]
+    return [*lines, "int32_t right = -shift - 1, half = right > 0 ? 1 << (right - 1) : 0;"] if op.right_shifts else lines
+
+
+def outputs(op: Convolution, sums: Sequence[str], longs: bool, stride: int, count: str | None) -> list[str]:
+    """Statements that store the outputs of one filter, from `sums` of neighbouring pixels, at o[0], o[stride] ...
+
+    With `count` only the first that many are there. `longs` says that the machine multiplies to 64 bits.
+    """
     values = [f"v{p}" for p in range(len(sums))]
     rescale = f"stack_rescale_{'long' if longs else 'halves'}"
-    clip = "stack_sat8({})" if (op.low, op.high) == (-128, 127) else f"(int8_t)stack_clip({{}}, {op.low}, {op.high})"
-    slow = [f"{v} = stack_requantize_apart({v}, multiplier, shift);" for v in values]
-    lines = [
-        "int32_t multiplier = k[1], shift = k[2];",
-        f"int32_t {', '.join(f'{v} = k[0] + {total}' for v, total in zip(values, sums, strict=True))};",
-    ]
+    lines = [f"int32_t {', '.join(f'{v} = bias + {total}' for v, total in zip(values, sums, strict=True))};"]
+    apart = [f"{v} = stack_requantize_apart({v}, multiplier, shift);" for v in values]
     if op.right_shifts:
-        lines += ["if (shift < -1) {", "  int32_t right = -shift - 1, half = 1 << (right - 1);"]
-        lines += [f"  {v} = {rescale}({v}, multiplier, half, right);" for v in values]
-        lines += ["} else {", *(f"  {line}" for line in slow), "}"]
+        fast = [f"{v} = {rescale}({v}, multiplier, half, right);" for v in values]
+        lines += ["if (right > 0) {", *_indent(fast), "} else {", *_indent(apart), "}"]
     else:
-        lines += slow
-    stores = [
-        f"o[{p * strides}] = {clip.format(f'{v} + {op.y_zero}' if op.y_zero >= 0 else f'{v} - {-op.y_zero}')};"
-        for p, v in enumerate(values)
-    ]
+        lines += apart
+    clip = (
+        f"stack_sat8{'' if longs else '_compare'}({{}})"
+        if (op.low, op.high) == (-128, 127)
+        else f"(int8_t)stack_clip({{}}, {op.low}, {op.high})"
+    )
+    zero = f"+ {op.y_zero}" if op.y_zero >= 0 else f"- {-op.y_zero}"
+    stores = [f"o[{p * stride}] = {clip.format(f'{v} {zero}')};" for p, v in enumerate(values)]
     if count is None or len(stores) == 1:
         return [*lines, *stores]
-    guarded = [f"if ({count} > {p}) {store}" if p else store for p, store in enumerate(stores)]
-    return [
-        *lines,
-        f"if ({count} >= {len(stores)}) {{",
-        *(f"  {line}" for line in stores),
-        "} else {",
-        *(f"  {line}" for line in guarded),
-        "}",
-    ]
+    some = [f"if ({count} > {p}) {store}" if p else store for p, store in enumerate(stores)]
+    return [*lines, f"if ({count} >= {len(stores)}) {{", *_indent(stores), "} else {", *_indent(some), "}"]
+
+
+def _indent(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]

@@ -10,6 +10,7 @@ A word of `in` holds two pixels, far enough apart that a product with a weight i
 """
 
 LONG = ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1))  # words, filters
+MOST_TAPS = 3  # that are loaded at once
 TURN = 4  # products of one turn: reductions are padded to multiples of it
 
 
@@ -27,7 +28,8 @@ def long_sums(words: int, filters: int) -> str:
     temporaries = [("t", "t"), *([(f"x{p}", f"x{p}") for p in range(words)] if words < 3 else [])]
     return f"""\
 /* low, high: sums of {words} words of in, up to end, times the weights of {filters} filters */
-static inline const int8_t *stack_long_sums_{words}x{filters}(const int32_t *in, const int32_t *end, const int8_t *w, uint32_t *low, int32_t *high) {{
+static inline const int8_t *stack_long_sums_{words}x{filters}(
+    const int32_t *in, const int32_t *end, const int8_t *w, uint32_t *low, int32_t *high) {{
 #if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
   int32_t {", ".join(name for name, _ in temporaries)};
   __asm volatile(
@@ -47,7 +49,10 @@ static inline const int8_t *stack_long_sums_{words}x{filters}(const int32_t *in,
 
 
 def short_sums() -> str:
-    """The C function with sums of halves: s[0] and s[1] of the first word, s[2] and s[3] of the second."""
+    """The C function with sums of halves: s[0] and s[1] of the first word, s[2] and s[3] of the second.
+
+    It takes all low registers, r7 too, which may be the frame pointer and so cannot be named as an operand.
+    """
     word, weight, x, pair = "r2", "r3", ("r4", "r5"), ("r6", "r7")
     lines = [".syntax unified", "push {r7}", "0:", f"ldmia %[w]!, {{{word}}}"]
     for k in range(TURN):
@@ -71,19 +76,74 @@ def short_sums() -> str:
 /* s: sums of the halves of 2 words of in, up to end, times the weights of one filter */
 static inline const int8_t *stack_short_sums_2(const int32_t *in, const int32_t *end, const int8_t *w, int32_t *s) {{
 #if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
+  register const int32_t *p __asm("r0") = in;
+  register const int8_t *q __asm("r1") = w;
   __asm volatile(
 {_text(lines)}
-    : [in] "+l"(in), [w] "+l"(w), {", ".join(f'[s{i}] "+h"(s[{i}])' for i in range(4))}
+    : [in] "+l"(p), [w] "+l"(q), {", ".join(f'[s{i}] "+h"(s[{i}])' for i in range(4))}
     : [end] "h"(end)
     : "r2", "r3", "r4", "r5", "r6", "cc", "memory");
+  return q;
 #else
   for (; in != end; in += 2, w++)
     for (int32_t i = 0; i < 2; i++) {{
       int32_t first = (int16_t)in[i];
       s[2 * i] += first * *w, s[2 * i + 1] += ((in[i] - first) >> 16) * *w;
     }}
-#endif
   return w;
+#endif
+}}"""
+
+
+def long_taps(taps: int) -> str:
+    """The C function for one row of a depthwise kernel, whose weights are words too."""
+    w, z = [f"r{4 + i}" for i in range(3)], [f"r{8 + i}" for i in range(3)]
+    if taps == 1:
+        lines = [f"ldr {w[0]}, [%[w]], #4", f"ldr {z[0]}, [%[z]], #4"]
+    else:
+        lines = [f"ldmia %[w]!, {{{', '.join(w[:taps])}}}", f"ldmia %[z]!, {{{', '.join(z[:taps])}}}"]
+    lines += [f"smlal %[low], %[high], {z[i]}, {w[i]}" for i in range(taps)]
+    return f"""\
+/* the sum of low and high, plus {taps} words of z times words of w; both move on */
+__attribute__((always_inline)) static inline void stack_long_taps_{taps}(
+    const int32_t **z, const int32_t **w, uint32_t *low, int32_t *high) {{
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
+  __asm(
+{_text(lines)}
+    : [z] "+r"(*z), [w] "+r"(*w), [low] "+r"(*low), [high] "+r"(*high)
+    :
+    : {", ".join(f'"{register}"' for register in w[:taps] + z[:taps])}, "memory");
+#else
+  for (int32_t i = 0; i < {taps}; i++) {{
+    int64_t sum = (int64_t)((uint64_t)(uint32_t)*high << 32 | *low) + (int64_t)*(*z)++ * *(*w)++;
+    *low = (uint32_t)sum, *high = (int32_t)(sum >> 32);
+  }}
+#endif
+}}"""
+
+
+def short_taps(taps: int) -> str:
+    """The same with one pixel a word, and sums of 32 bits."""
+    z = [f"r{3 + i}" for i in range(taps)]
+    w = ["r2", "r6", "r2"]
+    pair = w[: min(taps, 2)]
+    lines = [".syntax unified", f"ldmia %[z]!, {{{', '.join(z)}}}", f"ldmia %[w]!, {{{', '.join(pair)}}}"]
+    for i in range(taps):
+        if i == 2:
+            lines.append(f"ldmia %[w]!, {{{w[i]}}}")
+        lines += [f"muls {z[i]}, {w[i]}", f"add %[sum], {z[i]}"]
+    return f"""\
+/* sum, plus {taps} words of z times words of w; both move on */
+__attribute__((always_inline)) static inline void stack_short_taps_{taps}(const int32_t **z, const int32_t **w, int32_t *sum) {{
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
+  __asm(
+{_text(lines)}
+    : [z] "+l"(*z), [w] "+l"(*w), [sum] "+h"(*sum)
+    :
+    : {", ".join(f'"{register}"' for register in [*z, *pair])}, "cc", "memory");
+#else
+  for (int32_t i = 0; i < {taps}; i++) *sum += *(*z)++ * *(*w)++;
+#endif
 }}"""
 
 
@@ -91,4 +151,7 @@ def _text(lines: list[str]) -> str:
     return "\n".join(f'    "{line}\\n\\t"' for line in lines)
 
 
-STEPS = {f"stack_long_sums_{words}x{filters}": long_sums(words, filters) for words, filters in LONG} | {"stack_short_sums_2": short_sums()}
+STEPS = {f"stack_long_sums_{words}x{filters}": long_sums(words, filters) for words, filters in LONG}
+STEPS |= {"stack_short_sums_2": short_sums()}
+STEPS |= {f"stack_long_taps_{taps}": long_taps(taps) for taps in range(1, MOST_TAPS + 1)}
+STEPS |= {f"stack_short_taps_{taps}": short_taps(taps) for taps in range(1, MOST_TAPS + 1)}
