@@ -22,14 +22,16 @@ from relay_passes.fold_transposes import (
     twice_around_reshape,
 )
 from relay_passes.integers.island import operand
-from relay_passes.rewrite import Graph, Rule, array, op_name, rewrites, shape
+from relay_passes.rewrite import Graph, Rule, array, dtype, op_name, rewrites, shape
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 POOLS = ("relax.nn.avg_pool2d", "relax.nn.max_pool2d")
 
 
 def quantized(expr: relax.Expr, graph: Graph) -> bool:
-    """Whether `expr` is a dequantize, or a transpose of one."""
+    """Whether `expr` is a dequantize, or a transpose of one, or integers themselves."""
+    if dtype(expr) in ("int8", "int16"):
+        return True
     source = graph.source(expr)
     while op_name(source) == PERMUTE:
         source = graph.source(source.args[0])

@@ -80,14 +80,14 @@ def requantize(x: Value, multiplier: Value | int, shift: Value | int) -> Value:
     return divide_by_power(high_mul(shifted, multiplier), te.max(zero - shift, zero))
 
 
-def exp_of_negative(x: Array) -> Array:
-    """exp(x) as Q0.31 for x <= 0 in Q5.26: a polynomial on [-1/4, 0), times a constant for each bit of the rest."""
-    fraction_bits = 26
+def exp_of_negative(x: Array, integer_bits: int = 5) -> Array:
+    """exp(x) as Q0.31 for x <= 0 with at most five integer bits: a polynomial on [-1/4, 0), times a constant for each bit of the rest."""
+    fraction_bits = 31 - integer_bits
     quarter = 1 << (fraction_bits - 2)
     below = (x & (quarter - 1)) - quarter
     rest = below - x
-    result = exp_near_zero(multiply_by_power(below, 5))
-    for bit, factor in enumerate(np.floor(np.exp(-(2.0 ** np.arange(-2, 5))) * (1 << 31) + 0.5).astype("int64")):
+    result = exp_near_zero(multiply_by_power(below, integer_bits))
+    for bit, factor in enumerate(np.floor(np.exp(-(2.0 ** np.arange(-2, integer_bits))) * (1 << 31) + 0.5).astype("int64")):
         taken = rest & (1 << (fraction_bits - 2 + bit))
         result = np.where(taken != 0, high_mul(result, int(factor)), result)
     return np.where(x == 0, MOST, result).astype("int32")
@@ -104,11 +104,21 @@ def exp_near_zero(x: Array) -> Array:
     return middle + high_mul(x + tail, middle)
 
 
-def reciprocal(x: Value) -> Value:
-    """1 / (1 + x) as Q0.31 for x in [0, 1), Q0.31: three Newton steps in Q2.29, from Goldschmidt's line 48/17 - 32/17 d."""
+def half_reciprocal(x: Value) -> Value:
+    """2 / (1 + x) as Q2.29 for x in [0, 1), Q0.31: three Newton steps from Goldschmidt's line 48/17 - 32/17 d."""
     half = ((x.astype("int64") + (MOST + 1)) >> 1).astype("int32")  # of the denominator, rounded; one is 2^31 - 1 here
     result = high_mul(half, -1010580540) + 1515870810
     for _ in range(3):
         missing = (1 << 29) - high_mul(half, result)
         result = result + multiply_by_power(high_mul(result, missing), 2)
-    return multiply_by_power(result, 1)
+    return result
+
+
+def reciprocal(x: Value) -> Value:
+    """1 / (1 + x) as Q0.31 for x in [0, 1), Q0.31."""
+    return multiply_by_power(half_reciprocal(x), 1)
+
+
+def one_minus_over_one_plus(x: Value) -> Value:
+    """(1 - x) / (1 + x) as Q0.31 for x in [0, 1), Q0.31."""
+    return multiply_by_power(half_reciprocal(x) - (1 << 29), 2)

@@ -32,6 +32,7 @@ from relay_passes.integers import (
 from relay_passes.integers.comparison import comparison_rule
 from relay_passes.integers.island import Island, Quantization, match, operand
 from relay_passes.integers.programs import Programs
+from relay_passes.integers.tables import table_rule
 from relay_passes.rewrite import MAX_WALKS, Graph, Rule, Walk, array, dtype, op_name, rewrites, variables
 
 Lowering = Callable[[Island], relax.Expr | None]
@@ -122,7 +123,8 @@ def lower_integers(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         if not isinstance(function, relax.Function):
             continue
         function = settle(function, module, [signed.RULES, channels_last.RULES])
-        function = settle(function, module, [[island_rule(programs), comparison_rule(programs)], move_dequantize.RULES])
+        islands_first = [island_rule(programs), table_rule(programs), comparison_rule(programs)]
+        function = settle(function, module, [islands_first, move_dequantize.RULES])
         islands += float_islands(function)
         function = settle(function, module, [[border_rule(programs)]])
         programs.builder.update_func(variable, function)

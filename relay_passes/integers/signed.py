@@ -3,8 +3,9 @@
     dequantize(quantize(x, scale, zero, uint8), scale, zero)   ->   dequantize(quantize(x, scale, zero - 128, int8), scale, zero - 128)
     dequantize(x uint8)                                        ->   dequantize(int8(x ^ 128), scale, zero - 128)
     y = quantize(x, scale, zero, uint8)                        ->   y = uint8(quantize(x, scale, zero - 128, int8)) ^ 128
+    reshape(uint8(x) ^ 128)                                    ->   uint8(reshape(x)) ^ 128
 
-The last two stay only where a network takes or returns unsigned bytes.
+The second and third stay only where a network takes or returns unsigned bytes.
 """
 
 import numpy as np
@@ -57,4 +58,13 @@ def write_signed(call: relax.Call, _graph: Graph) -> relax.Expr | None:
     return flip(relax.op.astype(relax.op.quantize(data, scale, shifted, int(call.attrs.axis), "int8"), "uint8"))
 
 
-RULES: list[Rule] = [read_signed, write_signed]
+@rewrites("relax.flatten", "relax.nn.max_pool2d", "relax.permute_dims", "relax.reshape", "relax.squeeze", "relax.strided_slice")
+def move_signed(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Operators that move values, or take the largest, do so on signed bytes as well."""
+    signed = signed_source(call.args[0], graph) if dtype(call) == "uint8" else None
+    if signed is None:
+        return None
+    return flip(relax.op.astype(relax.Call(call.op, [signed, *list(call.args)[1:]], call.attrs), "uint8"))
+
+
+RULES: list[Rule] = [read_signed, write_signed, move_signed]

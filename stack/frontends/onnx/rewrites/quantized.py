@@ -76,6 +76,19 @@ def product(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
     return body.integers(result, y_scale, y_zero, node.proto.output[0])
 
 
+def gemm(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """ONNX Runtime's dense layer; the scale of its int32 bias is that of the products."""
+    a, a_scale, a_zero, b, b_scale, b_zero, bias, y_scale, y_zero = (node.input(index) for index in range(9))
+    if not y_scale or node.attribute("alpha", 1.0) != 1.0:
+        return None
+    body = Quantized(graph, prefix)
+    tensors = [body.real(a, a_scale, a_zero), body.real(b, b_scale, b_zero, axis=0 if node.attribute("transB", 0) else 1)]
+    if bias:
+        scale = body("Mul", body.single(a_scale), body.single(b_scale))
+        tensors.append(body("DequantizeLinear", bias, scale, axis=0))
+    return body.integers(body("Gemm", *tensors, **attributes(node)), y_scale, y_zero, node.proto.output[0])
+
+
 def pair(operator: str) -> Rewrite:
     def rewrite(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
         body = Quantized(graph, prefix)
@@ -133,6 +146,7 @@ QUANTIZED: dict[str, Rewrite] = {
     "QLinearMatMul": product,
 }
 ONNX_RUNTIME: dict[str, Rewrite] = {
+    "com.microsoft:QGemm": gemm,
     "com.microsoft:QLinearAdd": pair("Add"),
     "com.microsoft:QLinearAveragePool": single("AveragePool"),
     "com.microsoft:QLinearConcat": concatenation,
