@@ -176,3 +176,10 @@ def test_sparse_weights_become_dense() -> None:
     values = numpy_helper.from_array(np.array([5, 7], np.float32), "w")
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([1, 5])), [2, 3]))
     np.testing.assert_array_equal(read(proto).weights["w"], [[0, 5, 0], [0, 0, 7]])
+
+
+def test_names_must_be_text() -> None:
+    proto = model([helper.make_node("Relu", ["x"], ["name_of_y"])], [tensor("x", (2,))], ["name_of_y"])
+    damaged = onnx.ModelProto.FromString(proto.SerializeToString().replace(b"name_of_y", b"name\xff\xfe\xfd_y"))
+    with pytest.raises(BadModel, match="the model is damaged: its field '.*' is no text"):
+        load(damaged, {})

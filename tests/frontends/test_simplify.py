@@ -128,6 +128,17 @@ def test_a_node_that_breaks_its_definition_is_reported() -> None:
         simplified(model([node("Relu", ["x", "x"], ["y"])], [tensor("x", (1,))], ["y"]))
 
 
+def test_a_name_that_is_written_twice_is_reported() -> None:
+    with pytest.raises(BadModel, match=r"the output 'x' of Identity \(output 'x'\) is there already"):
+        simplified(model([node("Identity", ["x"], ["x"]), node("Relu", ["x"], ["y"])], [tensor("x", (1,))], ["y"]))
+
+
+def test_attributes_that_do_not_go_together_are_reported() -> None:
+    conv = node("Conv", ["x", "w"], ["y"], auto_pad="SAME_UPPER", dilations=[1])
+    with pytest.raises(BadModel, match=r"the attributes of Conv \(output 'y'\) do not fit it: zip"):
+        simplified(model([conv], [tensor("x", (1, 1, 4, 4))], ["y"], {"w": np.ones((1, 1, 2, 2), np.float32)}))
+
+
 def test_a_dangling_name_is_reported() -> None:
     with pytest.raises(BadModel, match=r"input 'ghost' of Relu \(output 'y'\) does not exist"):
         simplified(model([node("Relu", ["ghost"], ["y"])], [tensor("x", (1,))], ["y"]))

@@ -87,7 +87,7 @@ def check_text(message: Message, at: str) -> None:
             for item in items:
                 check_text(item, at)
         elif field.type == field.TYPE_STRING and any(isinstance(item, bytes) for item in items):
-            raise BadModel(f"the model is damaged: a {field.name} in it is no text", at=at, hint="compare its size with the original's")
+            raise BadModel(f"the model is damaged: its field {field.name!r} is no text", at=at, hint="compare its size with the original's")
 
 
 def to_array(tensor: onnx.TensorProto, folder: Path | None, at: str) -> np.ndarray:

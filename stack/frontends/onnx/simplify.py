@@ -84,6 +84,9 @@ class Walk:
         for name in proto.input:
             if name and name not in self.graph.types and name not in self.graph.values:
                 raise BadModel(f"input {name!r} of {node.label} does not exist", at=self.source.at, hint="export the model again")
+        for name in proto.output:
+            if name and (name in self.graph.types or name in self.graph.values or name in self.aliases):
+                raise BadModel(f"the output {name!r} of {node.label} is there already", at=self.source.at, hint="export the model again")
         if not (self.alias(node) or self.constant(node) or self.branch(node) or self.fold(node)):
             replacement = self.replace(node)
             if replacement is None:
@@ -181,7 +184,13 @@ class Walk:
 
     def replace(self, node: Node) -> list[Node] | None:
         prefix = self.prefix()
-        nodes = rewrite(node, self.graph, prefix)
+        try:
+            nodes = rewrite(node, self.graph, prefix)
+        except (ValueError, TypeError, IndexError, KeyError) as error:  # lists of lengths that do not go together, and their like
+            reason = str(error).split("\n")[0]
+            raise BadModel(
+                f"the attributes of {node.label} do not fit it: {reason}", at=self.source.at, hint="export the model again"
+            ) from error
         if nodes is not None:
             return nodes
         return None if imports(node) else expand(node, self.known_types(node), prefix)

@@ -1,6 +1,6 @@
 """Name every operator and every quantisation of the graph that we cannot compile, all at once, before anything is imported."""
 
-from stack.errors import UnsupportedOp
+from stack.errors import BadModel, UnsupportedOp
 from stack.frontends.tflite.conversion import is_quantized
 from stack.frontends.tflite.graph import Graph, Node, Source, Tensor
 from stack.frontends.tflite.operators import REAL, STORED
@@ -54,8 +54,13 @@ def reason_against_quantization(node: Node, inputs: list[Tensor], outputs: list[
 
 
 def check_support(source: Source) -> None:
-    """Raises UnsupportedOp with a line for each node that cannot be compiled."""
+    """Raises UnsupportedOp with a line for each node that cannot be compiled, BadModel where an input or output is no tensor of numbers."""
     graph = source.main
+    for kind, indices in (("input", graph.inputs), ("output", graph.outputs)):
+        for tensor in (graph.tensors[index] for index in indices):
+            if tensor.dtype not in DTYPES - {"resource"}:
+                what = f"{kind} {tensor.name!r} has element type {'string' if tensor.dtype == 'str' else tensor.dtype}"
+                raise BadModel(what, at=source.at, hint="cut the model there; numbers only")
     found = [(graph.label(node), node.op, reason) for node in graph.nodes if (reason := reason_against(node, graph))]
     if found:
         raise unsupported(found, source.at)

@@ -54,6 +54,8 @@ def convert(c: Conversion) -> list[relax.Expr]:
     results = [c.emit(item) for item in ([value] if isinstance(value, relax.Expr) else value)]
     if len(results) == 1 and isinstance(results[0].ty, relax.TupleType):
         results = [c.emit(relax.TupleGetItem(results[0], index)) for index in range(len(results[0].ty.fields))]
+    if len(results) != len(c.outputs):
+        raise Refused(f"it has {len(c.outputs)} results, not {len(results)}")
     if op in REAL:
         kind = c.node.options.get("fused_activation_function", 0)
         results = [finish(c, result, kind, tensor) for result, tensor in zip(results, c.outputs, strict=True)]
@@ -70,8 +72,6 @@ def finish(c: Conversion, real: relax.Expr, kind: int, tensor: Tensor) -> relax.
 
 def expect_types(c: Conversion, results: list[relax.Expr]) -> None:
     """Refuse a result whose shape or dtype is not the one that the file gives: the converter misread the operator, or the file is wrong."""
-    if len(results) != len(c.outputs):
-        raise Refused(f"it has {len(c.outputs)} results, not {len(results)}")
     for tensor, result in zip(c.outputs, results, strict=True):
         if not is_tensor(result):
             raise Refused("the shape of its result is not known when compiling")
