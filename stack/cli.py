@@ -9,6 +9,7 @@ Whatever a user can mend is one block on stderr that begins `error: `, with exit
 import argparse
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stack import __version__, knobs
-from stack.errors import StackError, ToolMissing
+from stack.errors import BadLibrary, StackError, ToolMissing
 
 REINSTALL = "in Stack's folder, pip install -c constraints.txt -e . brings what it needs"
 OURS = ("stack", "targets", "schedules", "relay_passes")
@@ -80,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         to.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
         to.add_argument("--threads", type=count, metavar="N", help="threads to compute with (default: all cores)")
 
+    def add_board(to: argparse.ArgumentParser) -> None:
+        to.add_argument(
+            "--board", default="", metavar="NAME", help="of a C project: the board to run on, in QEMU (default: what it is for)"
+        )
+        to.add_argument("--port", default="", metavar="/dev/...", help="of a C project: the serial port of the real board")
+
     added = command("compile", compile_, "compile a model into a library")
     add_model(added)
     added.add_argument(
@@ -89,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     added = command("run", run, "run a library once")
     added.add_argument("library", type=Path, metavar="DIR")
     add_inputs(added)
+    add_board(added)
     added.add_argument("--outputs", type=Path, metavar="OUT.npz", help="file to write the outputs to")
 
     added = command("bench", bench, "time a model beside other engines, all in one run")
@@ -99,10 +107,24 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--json", type=Path, metavar="FILE", help="file to write the result to")
     add_inputs(added)
 
-    added = command("profile", profile, "time each operator of a library")
+    added = command("profile", profile, "time each operator of a library, or count its instructions")
     added.add_argument("library", type=Path, metavar="DIR")
     add_inputs(added)
+    add_board(added)
 
+    added = command("flash", flash, "build a C project for a board and write it into the board's flash")
+    added.add_argument("library", type=Path, metavar="DIR")
+    added.add_argument("--board", required=True, metavar="NAME", help="the board; `stackc boards` lists them")
+    added.add_argument("--port", default="", metavar="/dev/...", help="the board's serial port, where its tool needs one")
+    added.add_argument("--harness", action="store_true", help="not its own program but the one that `stackc run --port` talks to")
+    added.add_argument("--dry-run", action="store_true", help="build, and only print the commands that would flash it")
+
+    added = command("export", export, "write a C project as a package for another build system")
+    added.add_argument("library", type=Path, metavar="DIR")
+    added.add_argument("--format", required=True, choices=("zephyr", "arduino", "platformio", "cmake"), help="whose package")
+    added.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="new or empty folder to write")
+
+    command("boards", boards, "list the boards that C projects are built, run and flashed for")
     command("targets", targets, "list what models can be compiled for")
     command("doctor", doctor, "show what is installed, what is missing, and the command that installs it")
     return made
@@ -132,7 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
     from stack import report, samples
     from stack.library import load
 
-    library = load(arguments.library, threads=arguments.threads)
+    library = load(arguments.library, threads=arguments.threads, board=arguments.board, port=arguments.port)
     if arguments.inputs is None:
         print(f"random inputs, seed {arguments.seed}")
     outputs = library.run(samples.inputs(library.inputs, arguments.inputs, arguments.seed))
@@ -174,13 +196,55 @@ def write_json(file: Path | None, result: Mapping[str, Any]) -> None:
 def profile(arguments: argparse.Namespace) -> None:
     from stack import report, samples
     from stack.library import load
-    from stack.profile import profile
+    from stack.profile import count, profile
     from stack.roofline import measure
 
-    library = load(arguments.library, threads=arguments.threads)
+    library = load(arguments.library, threads=arguments.threads, board=arguments.board, port=arguments.port)
     inputs = samples.inputs(library.inputs, arguments.inputs, arguments.seed)
+    if library.manifest["container"] == "c":
+        return report.show_counts(count(library, inputs), library.unit, arguments.board or library.manifest["target"]["name"])
     limits = measure(library.threads)
     report.show_profile(profile(library, inputs, limits), limits, library.threads)
+
+
+def c_project(folder: Path) -> dict[str, Any]:
+    """The manifest of a C project; users may have edited its files since. BadLibrary where the folder holds something else."""
+    from stack.manifest import parse
+
+    manifest = parse(folder)
+    if manifest["container"] != "c":
+        name = manifest["target"]["name"]
+        raise BadLibrary(
+            f"this is a library for '{name}', and no C project", at=str(folder), hint="compile the model for a core or a board"
+        )
+    return manifest
+
+
+def flash(arguments: argparse.Namespace) -> None:
+    from targets.cortex_m.flash import execute, plan
+
+    manifest = c_project(arguments.library)
+    commands = plan(arguments.library, manifest, arguments.board, arguments.port, arguments.harness, arguments.dry_run)
+    for command in commands:
+        print(shlex.join(command), flush=True)
+    if not arguments.dry_run:
+        execute(commands, arguments.board)
+        print(f"flashed {arguments.board}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from targets.cortex_m.export import export
+
+    for file in export(arguments.library, c_project(arguments.library), arguments.format, arguments.output):
+        print(file)
+
+
+def boards(_arguments: argparse.Namespace) -> None:
+    from stack import report
+    from targets.cortex_m.board import board_of
+    from targets.registry import every
+
+    report.show_boards([board_of(target) for target in every() if target.memory])
 
 
 def targets(_arguments: argparse.Namespace) -> None:

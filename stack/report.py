@@ -18,8 +18,9 @@ if TYPE_CHECKING:  # these import numpy
     from stack.bench_firmware import Footprint
     from stack.doctor import Finding
     from stack.manifest import Tensor
-    from stack.profile import OperatorTime
+    from stack.profile import OperatorCount, OperatorTime
     from stack.roofline import Limits
+    from targets.cortex_m.board import Board
     from targets.runner import Array
     from targets.target import Target
 
@@ -211,6 +212,30 @@ def show_profile(times: Sequence["OperatorTime"], limits: "Limits", threads: int
             out.print(f"warning: operator {row.index} '{row.kernel}' fell to the fallback rule: {row.ms:.4f} ms, {row.share:.1%}")
 
 
+def show_counts(rows: Sequence["OperatorCount"], unit: str, board: str) -> None:
+    """The operators of a C project, the most expensive first."""
+    made = table("#", "operator", "shapes", "rule", unit, "share", "MACs", "per MAC", left=4)
+    for row in sorted(rows, key=lambda row: -row.count):
+        each = f"{row.count / row.macs:.2f}" if row.macs else ""
+        made.add_row(str(row.index + 1), row.kernel, row.shapes, row.rule, f"{row.count:,}", f"{row.share:.1%}", f"{row.macs:,}", each)
+    out = console()
+    out.print(made)
+    total, macs = sum(row.count for row in rows), sum(row.macs for row in rows)
+    out.print(f"total {total:,} {unit} on {board}" + (f", {total / macs:.2f} per MAC" if macs else ""))
+
+
+def show_boards(boards: Sequence["Board"]) -> None:
+    """Boards with their memories, and how firmware gets there."""
+    made = table("board", "core", "flash", "RAM", "QEMU", "flashed with", "serial", "what it is", left=2)
+    for column, justify in zip(made.columns[4:], ("left",) * 4, strict=True):
+        column.justify = justify  # type: ignore[assignment]  # rich's own literal type
+    for board in boards:
+        flash, ram = (" + ".join(size(memory.bytes) for memory in board.memories(kind)) for kind in ("flash", "ram"))
+        tool = str(board.flash_with.get("tool", ""))
+        made.add_row(board.name, board.core, flash, ram, board.qemu, tool, board.uart.get("driver", ""), board.summary)
+    console().print(made)
+
+
 def show_targets(targets: Sequence["Target"]) -> None:
     made = table("target", "family", "summary", "cores", "vector bytes", "L2", left=3)
     for target in targets:
@@ -220,7 +245,7 @@ def show_targets(targets: Sequence["Target"]) -> None:
             target.family,
             target.summary,
             str(machine.cores),
-            str(machine.vector_bytes),
+            str(machine.vector_bytes) if machine.vector_bytes > 4 else "",
             size(machine.l2_bytes) if machine.l2_bytes else "",
         )
     console().print(made)

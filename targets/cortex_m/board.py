@@ -6,7 +6,7 @@ qemu = "mps2-an386"                         # QEMU's machine, where it has one
 emulate = "mps2-an386"                      # of a core: the board whose QEMU machine runs its code
 interrupts = 82                             # the device's own, for the vector table
 flash_with = { tool = "openocd", ... }      # targets/cortex_m/flash.py lists the tools
-serial = { port = "STLINK", speed = 115200 }  # words that the serial port's description has
+serial = { port = ["STLink"], speed = 115200 }  # what the serial port's description has in it
 uart = { driver = "stm32", base = ..., divider = 139 }  # firmware/link_uart.c lists the drivers
 setup = [[0x4002_3830, 0x1, 0x1], ...]      # register writes that make the UART work: address, mask, value
 boot = "rp2040"                             # what must stand at the beginning of flash
@@ -44,11 +44,12 @@ class Board:
     core: str
     fpu: bool
     memory: Sequence[Memory]
+    summary: str = ""
     clock_hz: float = 0.0
     qemu: str = ""
     emulate: str = ""
     interrupts: int = 0
-    flash_with: Mapping[str, str] = field(default_factory=dict)
+    flash_with: Mapping[str, Any] = field(default_factory=dict)
     serial: Mapping[str, Any] = field(default_factory=dict)
     uart: Mapping[str, Any] = field(default_factory=dict)
     setup: Sequence[tuple[str, int, int, int]] = ()
@@ -63,12 +64,13 @@ class Board:
         return [memory for memory in self.memory if memory.kind == kind]
 
 
-KEYS = [entry.name for entry in fields(Board) if entry.name not in ("name", "core", "fpu", "memory")]
+KEYS = [entry.name for entry in fields(Board) if entry.name not in ("name", "core", "fpu", "memory", "summary")]
 
 
 def board_of(target: Target) -> Board:
     """The board, or the core, that a target of this family describes."""
-    return Board(target.name, str(target.codegen["mcpu"]), target.machine.fpu, target.memory, **target.board)  # type: ignore[arg-type]
+    core, fpu = str(target.codegen["mcpu"]), target.machine.fpu
+    return Board(target.name, core, fpu, target.memory, target.summary, **target.board)  # type: ignore[arg-type]
 
 
 def check_runs(code: str, fpu: bool, board: Board) -> None:

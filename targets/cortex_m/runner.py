@@ -91,22 +91,19 @@ class FirmwareRunner:
 
     def session(self, profile: bool) -> Session:
         """The running firmware; started now where it does not run yet. What is flashed to a real board always has the profiler."""
-        profile = profile and not self.port
+        profile = profile and self.unit == "instructions"
         if profile not in self.sessions:
             sizes = [sum(map(tensor_bytes, self.manifest[kind])) for kind in ("inputs", "outputs")]
             self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes)
         return self.sessions[profile]
 
     def start(self, profile: bool) -> Link:
-        if self.port:
-            from targets.cortex_m.serial import SerialLink
+        """QEMU with a firmware of its own, or the serial port of a real board, which was flashed before."""
+        if self.port or not self.board.qemu:
+            from targets.cortex_m.serial import SerialLink, find_port
 
-            return SerialLink(self.port, int(self.board.serial.get("speed", 115200)), self.timeout)
-        if not self.board.qemu:
-            raise StackError(
-                f"QEMU has no machine for the board '{self.board.name}'",
-                hint="`--port` runs it on the real one, after `stackc flash --harness`; `--board` names another; `stackc boards` lists them",
-            )
+            port = self.port or find_port(self.board.name, self.board.serial.get("port", []))
+            return SerialLink(port, int(self.board.serial.get("speed", 115200)), self.timeout)
         with tempfile.TemporaryDirectory(prefix="stack-firmware-") as work:
             elf = build_harness(self.folder, self.manifest, self.board, Path(work), profile=profile)
             return qemu.Emulator(elf, self.board.qemu, self.timeout)

@@ -1,11 +1,10 @@
 """The link to a board at a serial port, through pyserial (the extra `serial`)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
 from stack.errors import StackError, ToolMissing
-from targets.cortex_m.board import Board
 
 
 def pyserial() -> ModuleType:
@@ -53,14 +52,17 @@ class SerialLink:
         self.port.close()
 
 
-def find_port(board: Board) -> str:
-    """The one serial port whose description has a word that the board file names; StackError where there are none or several."""
-    words = str(board.serial.get("port", "")).lower().split()
-    matching = [port.device for port in ports() if any(word in f"{port.description} {port.manufacturer}".lower() for word in words)]
+def find_port(board: str, words: Sequence[str]) -> str:
+    """The one serial port whose description has one of `words` in it; StackError where there are none or several."""
+    matching = [port.device for port in ports() if any(word.lower() in describe(port) for word in words)]
     if len(matching) == 1:
         return str(matching[0])
     what = "no serial port looks" if not matching else f"several serial ports look ({', '.join(matching)})"
-    raise StackError(f"{what} like the board '{board.name}'", hint=f"name it with --port; the ports here are {listed()}")
+    raise StackError(f"{what} like the board '{board}'", hint=f"connect it, or name its port with --port; the ports here are {listed()}")
+
+
+def describe(port: Any) -> str:
+    return f"{port.description} {port.product} {port.manufacturer}".lower()
 
 
 def ports() -> Iterable[Any]:

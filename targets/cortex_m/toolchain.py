@@ -47,7 +47,7 @@ def run(command: Sequence[str | Path], what: str, at: str) -> str:
 
 def complaint(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"error|overflowed|undefined|left for the stack", line)]
+    telling = [line for line in lines if re.search(r"error|overflowed|undefined|left for the stack", line, re.IGNORECASE)]
     return (telling or lines or ["no message"])[0]
 
 

@@ -130,9 +130,7 @@ def test_the_firmware_speaks_over_the_uart_of_a_real_machine(name, tmp_path):
         runner.close()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in ("nucleo-l4r5zi", "nucleo-f446re", "stm32f746g-disco", "nrf52840-dk", "arduino-nano-33-ble")]
-)
+@pytest.mark.parametrize("name", ["nucleo-l4r5zi", "nucleo-f446re", "stm32f746g-disco", "nrf52840-dk", "arduino-nano-33-ble"])
 def test_the_harness_links_for_boards_that_qemu_has_not(name, tmp_path):
     board = board_of(find(name))
     manifest = write_project(tmp_path, board.core, board.fpu)
@@ -163,18 +161,29 @@ def test_a_port_that_is_not_there(monkeypatch):
     assert (caught.value.at, caught.value.hint) == ("/dev/nothing", "the ports here are /dev/ttyACM0")
 
 
-def test_the_port_of_a_board_is_found_by_its_description(monkeypatch):
-    board = board_of(find("nucleo-f446re"))
-    link = SimpleNamespace(device="/dev/ttyACM1", description="STM32 STLink", manufacturer="STMicroelectronics")
-    other = SimpleNamespace(device="/dev/ttyUSB0", description="FT232R USB UART", manufacturer="FTDI")
+def port(device: str, description: str) -> SimpleNamespace:
+    return SimpleNamespace(device=device, description=description, product=None, manufacturer=None)
+
+
+def test_the_port_of_a_board_is_found_by_its_description(monkeypatch, tmp_path):
+    words = board_of(find("nucleo-f446re")).serial["port"]
+    link, other = port("/dev/ttyACM1", "STM32 STLink"), port("/dev/ttyUSB0", "FT232R USB UART")
     monkeypatch.setattr(serial, "ports", lambda: [other, link])
-    assert serial.find_port(board) == "/dev/ttyACM1"
+    assert serial.find_port("nucleo-f446re", words) == "/dev/ttyACM1"
     for here, what in (([other], "no serial port looks"), ([link, link], "several serial ports look (/dev/ttyACM1, /dev/ttyACM1)")):
         monkeypatch.setattr(serial, "ports", lambda here=here: here)
         with pytest.raises(StackError) as caught:
-            serial.find_port(board)
+            run(open_runner(tmp_path, write_project(tmp_path), board="nucleo-f446re"), INPUT)
         assert caught.value.what == f"{what} like the board 'nucleo-f446re'"
-        assert caught.value.hint.startswith("name it with --port; the ports here are /dev/tty")
+        assert caught.value.hint.startswith("connect it, or name its port with --port; the ports here are /dev/tty")
+
+
+def test_a_board_that_qemu_has_not_is_looked_for_at_the_ports(monkeypatch, tmp_path):
+    with device(frame(ord("H"), HELLO), outputs(dense(INPUT))) as at:
+        monkeypatch.setattr(serial, "ports", lambda: [port(at, "STM32 STLink")])
+        runner = open_runner(tmp_path, write_project(tmp_path), board="nucleo-f446re", timeout=5)
+        np.testing.assert_array_equal(run(runner, INPUT), dense(INPUT))
+        runner.close()
 
 
 def test_without_pyserial(monkeypatch):
@@ -182,12 +191,3 @@ def test_without_pyserial(monkeypatch):
     with pytest.raises(ToolMissing) as caught:
         serial.pyserial()
     assert str(caught.value) == "error: pyserial is not installed\n  at: the Python package 'serial'\n  hint: pip install pyserial"
-
-
-def test_a_board_that_qemu_has_not_needs_a_port(tmp_path):
-    with pytest.raises(StackError) as caught:
-        run(open_runner(tmp_path, write_project(tmp_path), board="nucleo-f446re"), INPUT)
-    assert str(caught.value) == (
-        "error: QEMU has no machine for the board 'nucleo-f446re'\n"
-        "  hint: `--port` runs it on the real one, after `stackc flash --harness`; `--board` names another; `stackc boards` lists them"
-    )
