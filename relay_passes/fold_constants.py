@@ -9,6 +9,7 @@ operator already and the same float32 arithmetic. What has no entry in the table
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import erf
 from tvm import relax
 
 from relay_passes.rewrite import Graph, array, blank, constant, dtype, is_tensor, op_name, rewrite_pass, rewrites, shape
@@ -76,6 +77,11 @@ def divide(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return quotient
 
 
+def sigmoid(value: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # exp of what is far below zero is infinite, and the result zero
+        return (1 / (1 + np.exp(-value))).astype(value.dtype)
+
+
 def clip(call: relax.Call, values: Arrays) -> np.ndarray:
     return np.clip(values[0], values[0].dtype.type(call.args[1].value), values[0].dtype.type(call.args[2].value))
 
@@ -105,6 +111,19 @@ TABLE: dict[str, Compute] = {
     "relax.rsqrt": lambda _call, values: (1 / np.sqrt(values[0])).astype(values[0].dtype),
     "relax.exp": plain(np.exp),
     "relax.log": plain(np.log),
+    "relax.floor": plain(np.floor),
+    "relax.ceil": plain(np.ceil),
+    "relax.round": plain(np.rint),
+    "relax.sin": plain(np.sin),
+    "relax.cos": plain(np.cos),
+    "relax.square": plain(np.square),
+    "relax.sign": plain(np.sign),
+    "relax.tanh": plain(np.tanh),
+    "relax.sigmoid": plain(sigmoid),
+    "relax.nn.relu": lambda _call, values: np.maximum(values[0], values[0].dtype.type(0)),
+    "relax.nn.silu": lambda _call, values: values[0] * sigmoid(values[0]),
+    "relax.nn.leakyrelu": lambda call, values: np.where(values[0] >= 0, values[0], values[0] * np.float32(call.attrs.alpha)),
+    "relax.nn.gelu": lambda _call, values: (values[0] * (1 + erf(values[0] / np.sqrt(2))) / 2).astype(values[0].dtype),
     "relax.power": plain(np.power),
     "relax.isnan": plain(np.isnan),
     "relax.where": plain(np.where),
