@@ -18,8 +18,10 @@ from tvm.s_tir import Schedule
 from schedules import integer
 from schedules.integer import Conv2D
 from schedules.machine import Machine
-from schedules.mcu.dsp_gather import Window, factor, gather
+from schedules.mcu.dsp_gather import gather
 from schedules.mcu.dsp_steps import TILES, Step
+from schedules.mcu.dsp_widen import factor
+from schedules.mcu.dsp_window import Window
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
 from schedules.space import Array, Point, Space, Value
@@ -135,12 +137,7 @@ def tile_lines(window: Window, point: Point, pixels: int, pairs: int) -> list[st
     direct = bool(point["direct"])
     lines = []
     if not direct:
-        lines += [
-            f"for (int32_t *slot = scratch; slot != scratch + {pixels}; slot++) {{" if pixels > 1 else "{",
-            "  int32_t *q = slot;" if pixels > 1 else "  int32_t *q = scratch;",
-            *(f"  {line}" for line in gather(window, pixels)),
-            "}",
-        ]
+        lines += gather(window, pixels, together=pixels == tile_of(point)[0])
     groups = -(-op.filters // (2 * pairs))
     lines += [
         "const int32_t *v = w, *k = scale;",

@@ -149,9 +149,45 @@ def register_name(value: str) -> str:
     return value.replace("[", "").replace("]", "")
 
 
+def widen(pixels: int) -> str:
+    """Four bytes of each of `pixels` windows, `stride` bytes apart, to two words of each."""
+    others = ("ldr r1, [%0, %2]", "ldr r2, [%0, %2, lsl #1]")[: pixels - 1]
+    data = FREE[:pixels], FREE[pixels : 2 * pixels]
+    lines = [
+        *others,
+        "ldr r0, [%0], #4",
+        *(f"sxtb16 {odd}, {even}, ror #8" for even, odd in zip(*data, strict=True)),
+        *(f"sxtb16 {even}, {even}" for even in data[0]),
+        f"stmia %1!, {{{', '.join(FREE[: 2 * pixels])}}}",
+    ]
+    newline = "\n"
+    return f"""\
+/* four bytes of {pixels} pixels, `stride` bytes apart, to int16 pairs (0, 2) and (1, 3) */
+__attribute__((always_inline)) static inline void stack_widen_{pixels}(const int8_t **s, int32_t **q, int32_t stride) {{
+#if defined(__ARM_FEATURE_DSP)
+  register const int8_t *ps __asm("r6") = *s;
+  register int32_t *pq __asm("r8") = *q;
+  register int32_t apart __asm("r9") = stride;
+  __asm volatile(
+{newline.join(f'    "{line};"' for line in lines)}
+    : "+r"(ps), "+r"(pq)
+    : "r"(apart)
+    : {", ".join(f'"{register}"' for register in FREE[: 2 * pixels])}, "memory");
+  *s = ps, *q = pq;
+#else
+  for (int pixel = 0; pixel < {pixels}; pixel++, ++*q) {{
+    int32_t u = stack_load4(*s + pixel * stride);
+    (*q)[0] = stack_sxtb16(u), (*q)[{pixels}] = stack_sxtb16_ror8(u);
+  }}
+  *s += 4, *q += {pixels};
+#endif
+}}"""
+
+
 TILES = ((3, 1), (2, 1), (1, 1), (1, 2))  # pixels, pairs of filters
 STEPS = {
     step.name: step.definition()
     for step in (Step(*tile, *flags) for tile, *flags in product(TILES, *[(True, False)] * 3))
     if not (step.direct if step.pixels > 1 else step.first)
 }
+STEPS |= {f"stack_widen_{pixels}": widen(pixels) for pixels in (1, 2, 3)}

@@ -1,6 +1,7 @@
 """Convolutions with seeded constants, and a kernel run over memory in which its output may lie over its input."""
 
 import ctypes
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from schedules import integer
 from schedules.integer import Conv2D
 from schedules.machine import Machine
 from schedules.mcu.dsp_conv2d import dsp_conv2d
+from schedules.mcu.intrinsics import used
 from schedules.space import Point, Space
-from tests.schedules.mcu.depthwise_cases import build
 
 Array = np.ndarray[Any, np.dtype[Any]]
 M4 = Machine(thumb2=True, dsp=True, fpu=True)
 GUARD = 64
+FLAGS = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
 
 
 def conv2d(
@@ -89,8 +91,20 @@ def images(op: Conv2D, seed: int = 0) -> Array:
     return x.astype(np.int8)
 
 
-def run(op: Conv2D, point: Point, x: Array, values: Sequence[Array], folder: Path, below: int | None = None) -> Array:
-    """The output of the kernel at `point`, which begins `below` bytes below the input; None: out of its way."""
+def compiled(op: Conv2D, points: Sequence[Point], folder: Path) -> list[Any]:
+    """The kernels at `points` as functions of this process."""
+    sources = [str(space(op).apply(point).mod["main"].attrs["stack.c"]) for point in points]
+    named = [source.replace("static void KERNEL", f"void kernel{index}") for index, source in enumerate(sources)]
+    text = ["#include <stdint.h>", "#include <string.h>", *used(sources), *named]
+    file, library = folder / "kernels.c", folder / f"kernels{len(list(folder.iterdir()))}.so"
+    file.write_text("\n".join(text))
+    subprocess.run(["gcc", *FLAGS, "-o", str(library), str(file)], check=True)
+    loaded = ctypes.CDLL(str(library))
+    return [getattr(loaded, f"kernel{index}") for index in range(len(points))]
+
+
+def run(op: Conv2D, point: Point, kernel: Any, x: Array, values: Sequence[Array], below: int | None = None) -> Array:
+    """The output of the kernel compiled at `point`, which begins `below` bytes below the input; None: out of its way."""
     offered = space(op)
     attributes = offered.apply(point).mod["main"].attrs
     assert offered.pack is not None
@@ -105,7 +119,7 @@ def run(op: Conv2D, point: Point, x: Array, values: Sequence[Array], folder: Pat
     more = [pointer(scratch, GUARD)] if scratch.size > 2 * GUARD else []
     before = [array.copy() for array in packed]
     outside = memory.copy()
-    build(str(attributes["stack.c"]), folder)(pointer(memory, x_at), *map(pointer, packed), pointer(memory, y_at), *more)
+    kernel(pointer(memory, x_at), *map(pointer, packed), pointer(memory, y_at), *more)
     found = memory[y_at : y_at + size].copy()
     memory[y_at : y_at + size] = outside[y_at : y_at + size]
     assert np.array_equal(memory, outside), "written outside the output"

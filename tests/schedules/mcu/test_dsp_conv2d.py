@@ -11,7 +11,7 @@ from schedules.machine import Machine
 from schedules.mcu.dsp_conv2d import dsp_conv2d
 from schedules.space import Point
 from tests.schedules.mcu import reference
-from tests.schedules.mcu.conv2d_cases import constants, conv2d, images, pointwise, program, run, space
+from tests.schedules.mcu.conv2d_cases import compiled, constants, conv2d, images, pointwise, program, run, space
 
 LAYERS = {
     "pointwise": pointwise(7, 16, 8),
@@ -30,6 +30,12 @@ LAYERS = {
     "five channels": conv2d((5, 5, 5), 3, (2, 3), (1, 2), (1, 0, 0, 2)),
     "dilated": conv2d((9, 8, 4), 4, (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)),
     "dilated, odd": conv2d((9, 8, 3), 5, (2, 3), (2, 1), (1, 2, 1, 2), (3, 2)),
+    "one word a row, dilated": conv2d((9, 7, 1), 4, (3, 4), (1, 2), (1, 2, 2, 3), (3, 1)),
+    "one word a row of two channels": conv2d((5, 6, 2), 4, (3, 2), pad=(1, 1, 1, 0), batch=2),
+    "wide rows": conv2d((4, 11, 8), 6, (3, 3), pad=(1, 1, 1, 1), x_zero=100),
+    "wide rows, stride 2": conv2d((5, 16, 12), 4, (3, 3), (2, 2), (0, 0, 1, 1)),
+    "wide rows, rest": conv2d((4, 14, 3), 4, (3, 3), (1, 1), (1, 1, 1, 1)),
+    "large window": conv2d((9, 12, 4), 4, (9, 9), (1, 1), (4, 4, 4, 4)),
     "larger than the image": conv2d((2, 3, 4), 4, (5, 5), (1, 1), (2, 2, 2, 2)),
     "border beyond the kernel": conv2d((3, 3, 4), 2, (2, 2), (1, 1), (3, 3, 3, 3)),
     "batch": conv2d((4, 4, 4), 4, pad=(1, 1, 1, 1), batch=3),
@@ -46,16 +52,15 @@ LAYERS = {
 
 @pytest.mark.parametrize("op", LAYERS.values(), ids=LAYERS)
 def test_any_layer_to_the_last_bit(op: Conv2D, tmp_path: Path) -> None:
-    """At the default point, and at every other value of each knob alone."""
+    """At the default point, and at a few others that have every value of every knob."""
     offered = space(op)
-    points = [dict(offered.default)]
-    points += [
-        {**offered.default, knob: value} for knob, values in offered.knobs.items() for value in values if value != offered.default[knob]
-    ]
+    count = max(len(values) for values in offered.knobs.values())
+    points = [{knob: values[index % len(values)] for knob, values in offered.knobs.items()} for index in range(count)]
+    points.append(dict(offered.default))
     x, values = images(op), constants(op)
     expected = reference.run(op, x, *values)
-    for point in points:
-        assert np.array_equal(run(op, point, x, values, tmp_path), expected), point
+    for point, kernel in zip(points, compiled(op, points, tmp_path), strict=True):
+        assert np.array_equal(run(op, point, kernel, x, values), expected), point
 
 
 def overlap(op: Conv2D, point: Point) -> int:
@@ -76,17 +81,17 @@ def test_the_output_may_lie_over_the_input_as_far_as_the_kernel_says(name: str, 
     offered = space(op)
     x, values = images(op), constants(op)
     expected = reference.run(op, x, *values)
-    for direct in offered.knobs["direct"]:
-        point = {**offered.default, "direct": direct}
+    points = [{**offered.default, "direct": direct} for direct in offered.knobs["direct"]]
+    for point, kernel in zip(points, compiled(op, points, tmp_path), strict=True):
         for below in (least := overlap(op, point), least + 5):
-            assert np.array_equal(run(op, point, x, values, tmp_path, below=below), expected)
+            assert np.array_equal(run(op, point, kernel, x, values, below=below), expected)
 
 
 @pytest.mark.parametrize("name", ["pointwise", "square", "batch", "three channels"])
 def test_it_says_no_less_than_it_could(name: str, tmp_path: Path) -> None:
     op = LAYERS[name]
     x, values, point = images(op), constants(op), space(op).default
-    found = run(op, point, x, values, tmp_path, below=overlap(op, point) - 1)
+    found = run(op, point, *compiled(op, [point], tmp_path), x, values, below=overlap(op, point) - 1)
     assert not np.array_equal(found, reference.run(op, x, *values))
 
 
@@ -94,4 +99,5 @@ def test_a_pointwise_layer_that_keeps_its_channels_computes_in_place(tmp_path: P
     op = pointwise(8, 8, 8)
     x, values, point = images(op), constants(op), space(op).default
     assert overlap(op, point) == 0
-    assert np.array_equal(run(op, point, x, values, tmp_path, below=0), reference.run(op, x, *values))
+    found = run(op, point, *compiled(op, [point], tmp_path), x, values, below=0)
+    assert np.array_equal(found, reference.run(op, x, *values))
