@@ -4,9 +4,10 @@
 
 The zero point of x is folded into the bias, which is exact: beyond the border x is its zero point. A zero point of the weights is folded
 into them where they stay int8; TFLite has none. A dense layer is a 1x1 convolution with a pixel for each row.
+A pad of the image by its zero point becomes one of the convolution, which needs no copy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -16,7 +17,7 @@ from relay_passes.integers.fixed_point import Array, clamp, quantize_multiplier
 from relay_passes.integers.intrinsics import requantize
 from relay_passes.integers.island import Island, Operand
 from relay_passes.integers.programs import placeholder
-from relay_passes.rewrite import constant, op_name, shape
+from relay_passes.rewrite import Graph, constant, op_name, shape
 from schedules.integer import Conv2D, Depthwise
 
 INT8 = np.iinfo("int8")
@@ -85,7 +86,7 @@ class Window:
     size: tuple[int, int] = (1, 1)
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
-    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pad: tuple[int, ...] = (0, 0, 0, 0)  # top, left, bottom, right
 
     def extent(self, size: int, axis: int) -> int:
         """Of the result, from that of the image."""
@@ -117,7 +118,7 @@ def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, w
         kernel_w=window.size[1],
         strides=window.strides,
         dilation=window.dilation,
-        pad=window.pad,
+        pad=(window.pad[0], window.pad[1], window.pad[2], window.pad[3]),
         x_zero=x_zero,
         y_zero=island.output.one_zero,
         low=island.low,
@@ -145,6 +146,17 @@ def is_int8(island: Island) -> bool:
     return island.inputs[0].dtype == island.output.dtype == "int8" and island.inputs[0].uniform and island.output.uniform
 
 
+def without_pad(x: Operand, graph: Graph) -> tuple[Operand, tuple[int, int, int, int]]:
+    """`x` and no pad, or the image that a pad by the zero point reads, and how much it adds at the top, left, bottom and right."""
+    pad = graph.source(x.value)
+    if op_name(pad) != "relax.nn.pad" or str(pad.attrs.pad_mode) != "constant" or float(pad.attrs.pad_value) != x.one_zero:
+        return x, (0, 0, 0, 0)
+    widths = [int(width) for width in pad.attrs.pad_width]
+    if any(widths[:2] + widths[6:]):
+        return x, (0, 0, 0, 0)
+    return replace(x, value=pad.args[0]), (widths[2], widths[4], widths[3], widths[5])
+
+
 def conv2d(island: Island) -> relax.Expr | None:
     attrs = island.call.attrs
     x, w = island.inputs
@@ -158,11 +170,13 @@ def conv2d(island: Island) -> relax.Expr | None:
     weights = weights.transpose([kernel_layout.index(letter) for letter in "OHWI"])
     _, kernel_h, kernel_w, per_group = weights.shape
     channels, groups = shape(x.value)[3], int(attrs.groups)
+    image, around = without_pad(x, island.graph)
+    island = replace(island, inputs=[image, w])
     window = Window(
         size=(kernel_h, kernel_w),
         strides=(int(attrs.strides[0]), int(attrs.strides[1])),
         dilation=(int(attrs.dilation[0]), int(attrs.dilation[1])),
-        pad=(int(attrs.padding[0]), int(attrs.padding[1]), int(attrs.padding[2]), int(attrs.padding[3])),
+        pad=tuple(int(own) + more for own, more in zip(attrs.padding, around, strict=True)),
     )
     if groups == channels > 1 == per_group:
         return emit(island, Depthwise, np.ascontiguousarray(weights.transpose(3, 1, 2, 0)), window)

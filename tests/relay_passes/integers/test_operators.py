@@ -230,3 +230,29 @@ def test_transposed_convolution(padding: str, bias: bool) -> None:
         outputs=["y"],
     )
     expect_same(data, [((1, 4, 5, 2), "int8")])
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_pad_before_a_convolution_needs_no_copy(depthwise: bool) -> None:
+    meaning = {"scale": 0.05, "zero_point": -11}
+    filters = C("w", weights(1, 3, 3, 3) if depthwise else weights(4, 3, 3, 3), scale=0.01)
+    out = (1, 4, 3, 3 if depthwise else 4)
+    name, more = ("DEPTHWISE_CONV_2D", {"depth_multiplier": 1}) if depthwise else ("CONV_2D", {})
+    data = model(
+        inputs=[T("x", (1, 7, 6, 3), "int8", **meaning)],
+        constants=[C("widths", np.array([[0, 0], [0, 2], [1, 0], [0, 0]], "int32")), filters],
+        tensors=[T("p", (1, 9, 7, 3), "int8", **meaning), T("y", out, "int8", scale=0.1, zero_point=3)],
+        ops=[
+            op("PAD", ["x", "widths"], ["p"]),
+            op(name, ["p", "w"], ["y"], padding="VALID", stride_h=2, stride_w=2, dilation_h_factor=1, dilation_w_factor=1, **more),
+        ],
+        outputs=["y"],
+    )
+    assert expect_same(data, [((1, 7, 6, 3), "int8")]).calls == ["depthwise" if depthwise else "conv2d"]
+
+
+def test_results_finer_than_their_sums() -> None:
+    """Shifts to the left, which no trained layer has."""
+    constants = [C("w", weights(6, 3), scale=0.9)]
+    data, inputs = one_operator("FULLY_CONNECTED", (5, 3), (5, 6), constants, y_scale=0.0008)
+    expect_same(data, inputs)
