@@ -5,5 +5,8 @@ from schedules.mcu.dsp_depthwise import dsp_depthwise
 from schedules.mcu.fallback import fallback
 from schedules.mcu.mve_conv2d import mve_conv2d
 from schedules.mcu.mve_depthwise import mve_depthwise
+from schedules.mcu.plain_conv import plain_conv
+from schedules.mcu.plain_dense import plain_dense
+from schedules.mcu.plain_depthwise import plain_depthwise
 
-RULES = [mve_conv2d, mve_depthwise, dsp_conv2d, dsp_depthwise, fallback]
+RULES = [mve_conv2d, mve_depthwise, dsp_conv2d, dsp_depthwise, plain_dense, plain_conv, plain_depthwise, fallback]

@@ -7,7 +7,7 @@ last bit, on the machine that compiles it.
 import re
 from collections.abc import Iterable
 
-from schedules.mcu import dsp_depthwise_steps, dsp_steps, plain_rescale, plain_steps
+from schedules.mcu import dsp_depthwise_steps, dsp_steps, plain_dense_steps, plain_rescale, plain_steps
 
 INTRINSICS = {
     "stack_load4": """\
@@ -225,6 +225,7 @@ static inline int32_t stack_bits_of_float(float v) { int32_t bits; memcpy(&bits,
     **dsp_depthwise_steps.STEPS,
     **plain_rescale.RESCALES,
     **plain_steps.STEPS,
+    **plain_dense_steps.STEPS,
     "stack_mve_lanes": """\
 #include <arm_mve.h>
 /* four accumulators as a vector; two moves, where the compiler would make four */

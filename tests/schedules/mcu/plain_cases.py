@@ -15,6 +15,7 @@ from schedules.integer import Conv2D, Depthwise
 from schedules.machine import Machine
 from schedules.mcu.intrinsics import used
 from schedules.mcu.plain_conv import plain_conv
+from schedules.mcu.plain_dense import plain_dense
 from schedules.mcu.plain_depthwise import plain_depthwise
 from schedules.rule import first_space
 from schedules.space import Point, Space
@@ -93,7 +94,7 @@ def images(op: Operator, seed: int = 0) -> Array:
 
 
 def space(op: Operator, machine: Machine) -> Space:
-    return first_space([plain_conv, plain_depthwise], program(op), machine)
+    return first_space([plain_dense, plain_conv, plain_depthwise], program(op), machine)
 
 
 def build(source: str, folder: Path) -> Any:
