@@ -8,7 +8,6 @@ border and all, into scratch memory as [column][kernel_h][channel], where the pa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -16,8 +15,10 @@ from tvm.s_tir import Schedule
 from schedules import integer
 from schedules.integer import Conv2D
 from schedules.machine import Machine
-from schedules.mcu import mve_dot, mve_requantize
+from schedules.mcu import mve_dot
 from schedules.mcu.kernel import Kernel, as_schedule
+from schedules.mcu.mve_rows import Rows
+from schedules.mcu.overlap import row_major
 from schedules.space import Array, Point, Space
 
 TILES = {"4x2": (4, 2), "8x1": (8, 1)}  # filters x pixels
@@ -55,70 +56,26 @@ def in_order(op: Conv2D, w: Array) -> Array:
     return (w if direct(op) else w.transpose(0, 2, 1, 3)).reshape(op.filters, -1)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Scratch memory for the patches of one row of outputs. `pitch` is bytes from one pixel's patch to the next one's."""
-
-    op: Conv2D
-
-    @property
-    def shared(self) -> bool:
-        """Whether neighbours share columns; where taps are apart, each has its own."""
-        return self.op.dilation[1] == 1
-
-    @property
-    def column(self) -> int:
-        return self.op.kernel_h * self.op.channels
-
-    @property
-    def columns(self) -> int:
-        op = self.op
-        return (op.out_width - 1) * op.strides[1] + op.kernel_w if self.shared else op.out_width * op.kernel_w
-
-    @property
-    def pitch(self) -> int:
-        return self.column * (self.op.strides[1] if self.shared else self.op.kernel_w)
-
-    @property
-    def bytes(self) -> int:
-        return -(-(self.columns * self.column + mve_dot.LANES) // 4) * 4
-
-    def fill(self) -> list[str]:
-        """C: the patches of row `oy` of outputs of the image `image`."""
-        op = self.op
-        source = f"j - {op.pad[1]}"
-        if not self.shared:
-            source = f"j / {op.kernel_w} * {op.strides[1]} + j % {op.kernel_w} * {op.dilation[1]} - {op.pad[1]}"
-        return [
-            f"for (int32_t r = 0; r < {op.kernel_h}; r++) {{",
-            f"  int32_t iy = oy * {op.strides[0]} + r * {op.dilation[0]} - {op.pad[0]};",
-            f"  for (int32_t j = 0; j < {self.columns}; j++) {{",
-            f"    int32_t ix = {source};",
-            f"    int8_t *column = rows + j * {self.column} + r * {op.channels};",
-            f"    if (iy >= 0 && iy < {op.height} && ix >= 0 && ix < {op.width})",
-            f"      memcpy(column, image + (iy * {op.width} + ix) * {op.channels}, {op.channels});",
-            "    else",
-            f"      memset(column, {op.x_zero}, {op.channels});",
-            "  }",
-            "}",
-        ]
-
-
 def kernel(op: Conv2D, tile: str) -> Kernel:
+    parameters = ["const int8_t *x", "const int32_t *constants", "int8_t *y"]
     body: list[str] = []
-    parameters = ["const int8_t *x", "const int8_t *constants", "int8_t *y"]
-    rows = Rows(op)
+    scratch = 0
     if not direct(op):
+        rows = Rows(op)
+        scratch = rows.bytes
         parameters.append("void *scratch")
         patches = [*rows.fill(), "const int8_t *patch = rows;", *run_of_pixels(op, tile, op.out_width, rows.pitch)]
-        body += ["int8_t *rows = scratch;", *each_row(op, patches)]
+        body += ["int8_t *rows = scratch;", *rows.begin(), *each_row(op, patches)]
+        overlap = row_major(op, op.out_width)
     elif op.strides == (1, 1) and op.kernel_h == op.kernel_w == 1:
         body += ["const int8_t *patch = x;", *run_of_pixels(op, tile, op.pixels, op.channels)]
+        overlap = row_major(op, TILES[tile][1], reads_first=False)
     else:
         start = f"const int8_t *patch = image + oy * {op.strides[0] * op.width * op.channels};"
         body += each_row(op, [start, *run_of_pixels(op, tile, op.out_width, op.strides[1] * op.channels)])
+        overlap = row_major(op, 1, reads_first=False) + (TILES[tile][1] - 1) * op.filters  # a pair may begin anywhere
     source = [f"static void KERNEL({', '.join(parameters)}) {{", *indent(body), "}"]
-    return Kernel("#include <arm_mve.h>\n" + "\n".join(source), scratch=0 if direct(op) else rows.bytes)
+    return Kernel("#include <arm_mve.h>\n" + "\n".join(source), scratch, overlap)
 
 
 def indent(lines: list[str]) -> list[str]:
@@ -135,34 +92,14 @@ def each_row(op: Conv2D, lines: list[str]) -> list[str]:
 
 
 def run_of_pixels(op: Conv2D, tile: str, count: int, pitch: int) -> list[str]:
-    """C: `count` outputs one after the other at `y`, from patches `pitch` bytes apart at `patch`."""
-    step = TILES[tile][1]
-    groups, tail = divmod(op.filters, mve_dot.GROUP)
-    # Of an odd number of pixels the last makes a pair with itself.
-    alone = f"pixel == {count - 1}" if count % 2 else ""
-    choice = f"{alone} ? {{0}} : {{0}} + {{1}}" if alone else "{0} + {1}"
-    variables = ["const int8_t *w = constants, *x0 = patch;", "int8_t *y0 = y;"]
-    if step == 2:
-        variables += [f"const int8_t *x1 = {choice.format('patch', pitch)};", f"int8_t *y1 = {choice.format('y', op.filters)};"]
-    lines = []
-    if groups:
-        forward = [f"y{p} += {mve_dot.GROUP};" for p in range(step)]
-        body = [*eight_filters(op, tile, "vstrbq_s16(y{0}, h{0});"), *forward]
-        lines += [f"for (int32_t group = 0; group < {groups}; group++) {{", *indent(body), "}"]
-    if tail:
-        lines += ["{", *indent(eight_filters(op, tile, f"vstrbq_p_s16(y{{0}}, h{{0}}, vctp16q({tail}));")), "}"]
-    return [
-        f"for (int32_t pixel = 0; pixel < {count}; pixel += {step}) {{",
-        *indent([*variables, *lines, f"patch += {step * pitch};", f"y += {step * op.filters};"]),
-        "}",
-        *([f"y -= {op.filters};"] if step == 2 and alone else []),
-    ]
-
-
-def eight_filters(op: Conv2D, tile: str, store: str) -> list[str]:
-    """C: one block; `store` stores pixel {0}."""
-    pixels = range(TILES[tile][1])
-    looped = block(op, tile).looped
-    lines = [f"int16x8_t {', '.join(f'h{p}' for p in pixels)};", *(["int32_t n;"] if looped else []), *block(op, tile).text().split("\n")]
-    lines += [line for p in pixels for line in mve_requantize.clip_halves(op, f"h{p}")]
-    return [*lines, *(store.format(p) for p in pixels)]
+    """C: `count` outputs one after the other at `y`, from patches `pitch` bytes apart at `patch`; of an odd number the last is alone."""
+    filters, step = TILES[tile]
+    whole, rest = divmod(count, step)
+    lines: list[str] = []
+    if whole:
+        body = [*block(op, tile).text(pitch), f"patch += {step * pitch};", f"y += {step * op.filters};"]
+        lines += [f"for (int32_t pixel = 0; pixel < {whole}; pixel++) {{", *indent(body), "}"]
+    if rest:
+        alone = mve_dot.Block(op, filters, 1, op.reduction)
+        lines += ["{", *indent([*alone.text(pitch), f"y += {op.filters};"]), "}"]
+    return lines

@@ -56,14 +56,17 @@ def prepare(op: Convolution) -> list[str]:
     return [f"mov {ZERO}, #{op.y_zero}"] if op.y_zero else []
 
 
-def clip_scalar(op: Convolution, h: str, spare: str) -> list[str]:
-    """Assembly: outputs saturated to 16 bits, without `y_zero`, into the low bytes of their lanes. r0 and `spare` are overwritten."""
-    lines = [f"vqadd.s16 {h}, {h}, {ZERO}"] if op.y_zero else []
-    if op.low > -128:
-        lines += [f"mov r0, #{op.low}", f"vdup.16 {spare}, r0", f"vmax.s16 {h}, {h}, {spare}"]
-    if op.high < 127:
-        lines += [f"mov r0, #{op.high}", f"vdup.16 {spare}, r0", f"vmin.s16 {h}, {h}, {spare}"]
-    return lines if op.low > -128 and op.high < 127 else [*lines, f"vqmovnb.s16 {h}, {h}"]
+def clip(op: Convolution, registers: list[str], zero: str, spare: str) -> list[str]:
+    """Assembly: outputs saturated to 16 bits, without `y_zero`, into the low bytes of their lanes. r0 and `spare` are overwritten.
+
+    `zero` is ZERO where `prepare` came before, otherwise r0.
+    """
+    lines = [f"mov r0, #{op.y_zero}"] if op.y_zero and zero == "r0" else []
+    lines += [f"vqadd.s16 {h}, {h}, {zero}" for h in registers] if op.y_zero else []
+    for name, bound, used in (("vmax", op.low, op.low > -128), ("vmin", op.high, op.high < 127)):
+        if used:
+            lines += [f"mov r0, #{bound}", f"vdup.16 {spare}, r0", *(f"{name}.s16 {h}, {h}, {spare}" for h in registers)]
+    return lines if op.low > -128 and op.high < 127 else [*lines, *(f"vqmovnb.s16 {h}, {h}" for h in registers)]
 
 
 def vectors(op: Convolution, bias: Array, multiplier: Array, shift: Array) -> Array:
@@ -73,22 +76,14 @@ def vectors(op: Convolution, bias: Array, multiplier: Array, shift: Array) -> Ar
 
 
 def by_vectors(op: Convolution, registers: list[str]) -> list[str]:
-    """Assembly: outputs of the same four filters, whose numbers are read from %[w], without `y_zero`. q0 and q1 are overwritten."""
-    load = "vldrb.8 q0, [%[w]], #16"
-    lines = [load, *(f"vadd.i32 {q}, {q}, q0" for q in registers)]
+    """Assembly: outputs of the same four filters, whose numbers are read from %[w], without `y_zero`. q6 and q7 are overwritten."""
+    load = "vldrb.8 q6, [%[w]], #16"
+    lines = [load, *(f"vadd.i32 {q}, {q}, q6" for q in registers)]
     if not op.right_shifts:
-        lines += [load, *(f"vshl.s32 {q}, {q}, q0" for q in registers)]
-    lines += [load, *(f"vqrdmulh.s32 {q}, {q}, q0" for q in registers), load]
+        lines += [load, *(f"vshl.s32 {q}, {q}, q6" for q in registers)]
+    lines += [load, *(f"vqrdmulh.s32 {q}, {q}, q6" for q in registers), load]
     for q in registers:
         if rounds_from_zero(op):
-            lines += [f"vand q1, {q}, q0", "vshr.s32 q1, q1, #31", f"vqadd.s32 {q}, {q}, q1"]
-        lines += [f"vrshl.s32 {q}, {q}, q0"]
+            lines += [f"vand q7, {q}, q6", "vshr.s32 q7, q7, #31", f"vqadd.s32 {q}, {q}, q7"]
+        lines += [f"vrshl.s32 {q}, {q}, q6"]
     return lines
-
-
-def clip_halves(op: Convolution, h: str) -> list[str]:
-    """C: the int16x8_t `h`, saturated outputs without `y_zero`, into int8 values in the low bytes of its lanes."""
-    if (op.y_zero, op.low, op.high) == (-128, -128, 127):  # saturation to unsigned bytes is the clip
-        return [f"{h} = vreinterpretq_s16_u8(vqmovunbq_s16(vreinterpretq_u8_s16({h}), {h}));", f"{h} = vaddq_n_s16({h}, -128);"]
-    lines = [f"{h} = vqaddq_n_s16({h}, {op.y_zero});"] if op.y_zero else []
-    return [*lines, f"{h} = vminq_s16(vmaxq_s16({h}, vdupq_n_s16({op.low})), vdupq_n_s16({op.high}));"]

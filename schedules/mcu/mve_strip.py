@@ -167,14 +167,14 @@ class Strip:
         self.forward(unit * tile.width)
         for part, register in enumerate(("q4", "q5")):
             self.unit((unit + part) * tile.width, register)
-        self.lines += ["vqmovnb.s32 q4, q4", "vqmovnt.s32 q4, q5", *mve_requantize.clip_scalar(tile.op, "q4", "q5")]
+        self.lines += ["vqmovnb.s32 q4, q4", "vqmovnt.s32 q4, q5", *mve_requantize.clip(tile.op, ["q4"], mve_requantize.ZERO, "q5")]
         self.lines.append("vstrb.16 q4, [%[to], q7]")
         self.forward((unit + 2) * tile.width)
 
     def single(self, column: int) -> None:
         self.forward(column)
         self.unit(column, "q4")
-        self.lines += ["vqmovnb.s32 q4, q4", *mve_requantize.clip_scalar(self.tile.op, "q4", "q5")]
+        self.lines += ["vqmovnb.s32 q4, q4", *mve_requantize.clip(self.tile.op, ["q4"], mve_requantize.ZERO, "q5")]
         self.lines += ["vmovlb.u16 q5, q7", "vstrb.32 q4, [%[to], q5]"]
 
     def forward(self, column: int) -> None:

@@ -1,5 +1,6 @@
 """Many Helium kernels in one firmware, run in QEMU's MPS3: there is nothing else here that executes their instructions."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,59 +34,61 @@ int model_guards_whole(void) { return 1; }
 
 
 class Firmware:
-    """Kernels and their inputs, in the order they were added; `run` gives what each wrote, with `GUARD` bytes before and after."""
+    """Kernels and their inputs, in the order they were added; `run` gives what each wrote, and checks that it wrote nothing else."""
 
     def __init__(self) -> None:
         self.sources: list[str] = []
         self.calls: list[str] = []
-        self.sizes: list[int] = []
-        self.scratch: list[tuple[str, int]] = []
+        self.places: list[tuple[int, int]] = []  # of each output in `memory`, and its size
+        self.whole: list[tuple[str, int]] = []  # what must still hold 85: GUARD bytes at these
+        self.end = 0
 
-    def add(self, space: Space, point: Point, x: Array, constants: Sequence[Array], size: int) -> None:
-        """A kernel that makes `size` bytes of the activation `x`."""
+    def add(self, space: Space, point: Point, x: Array, constants: Sequence[Array], size: int, overlapped: bool = False) -> None:
+        """A kernel that makes `size` bytes of the activation `x`; `overlapped`: over it, as far as the kernel allows."""
         number = len(self.calls)
         attributes = space.apply(point).mod["main"].attrs
         assert space.pack is not None
         packed = space.pack(point, constants)
-        names = [f"x{number}", *(f"c{number}_{place}" for place in range(len(packed)))]
-        arrays = [table(name, array) for name, array in zip(names, [x, *packed], strict=True)]
-        scratch = int(attributes["stack.scratch"])
-        own = [f"static int8_t s{number}[{scratch + 2 * GUARD}] __attribute__((aligned(16)));"] if scratch else []
-        self.sources += [*arrays, *own, str(attributes["stack.c"]).replace("KERNEL", f"kernel{number}")]
-        begin = sum(self.sizes) + GUARD * (2 * number + 1)
-        more = [f"s{number} + {GUARD}"] if scratch else []
-        self.calls.append(f"  kernel{number}({', '.join([*names, f'y + {begin}', *more])});")
-        if scratch:
-            self.calls[-1] = f"  memset(s{number}, 85, sizeof s{number});\n{self.calls[-1]}"
-            self.scratch.append((f"s{number}", scratch + GUARD))
-        self.sizes.append(size)
+        names = [f"c{number}_{place}" for place in range(len(packed))]
+        self.sources += [table(name, array) for name, array in zip([f"x{number}", *names], [x, *packed], strict=True)]
+        self.sources.append(str(attributes["stack.c"]).replace("KERNEL", f"kernel{number}"))
+        below = size
+        if overlapped:
+            below, exact = json.loads(str(attributes["stack.overlap"]))["0"]
+            assert not exact
+            below = max(below, -x.size)
+        x_at, y_at = (self.end + GUARD + max(0, distance) for distance in (below, -below))
+        self.whole += [("memory", self.end)]
+        self.end = max(x_at + x.size, y_at + size) + GUARD
+        self.places.append((y_at, size))
+        more = []
+        if scratch := int(attributes["stack.scratch"]):
+            self.sources.append(f"static int8_t s{number}[{scratch + 2 * GUARD}] __attribute__((aligned(16)));")
+            self.calls.append(f"memset(s{number}, 85, sizeof s{number});")
+            self.whole += [(f"s{number}", 0), (f"s{number}", scratch + GUARD)]
+            more = [f"s{number} + {GUARD}"]
+        self.calls.append(f"memcpy(memory + {x_at}, x{number}, {x.size});")
+        self.calls.append(f"kernel{number}({', '.join([f'memory + {x_at}', *names, f'memory + {y_at}', *more])});")
 
     def run(self, folder: Path) -> list[Array]:
-        total = sum(self.sizes) + 2 * GUARD * len(self.sizes)
-        checks = [line for name, size in self.scratch for line in check(name, size)]
+        whole = [*self.whole, ("memory", self.end - GUARD)]
         text = [
             HEAD,
             *used(self.sources),
-            f"static int8_t y[{total}] __attribute__((aligned(16)));",
-            f"const struct buffer model_outputs[1] = {{{{y, {total}}}}};",
+            f"static int8_t memory[{self.end}] __attribute__((aligned(16)));",
+            f"const struct buffer model_outputs[1] = {{{{memory, {self.end}}}}};",
             *self.sources,
             "int model_call(void) {",
-            "  memset(y, 85, sizeof y);",
-            *self.calls,
-            *checks,
+            "  memset(memory, 85, sizeof memory);",
+            *("  " + call for call in self.calls),
+            *(f"  for (int i = 0; i < {GUARD}; i++) if ({name}[{at} + i] != 85) return 3;" for name, at in whole),
             "  return 0;",
             "}",
         ]
         (folder / "kernels.c").write_text("\n".join(text) + "\n")
-        answer = Session(Emulator(build(folder), "mps3-an547"), 0, 0, total).run([], 0)
-        memory = np.frombuffer(answer.outputs, np.int8)
-        ends = np.cumsum([size + 2 * GUARD for size in self.sizes])
-        return [memory[end - size - 2 * GUARD : end] for end, size in zip(ends, self.sizes, strict=True)]
-
-
-def check(name: str, end: int) -> list[str]:
-    """C that fails where something is written before or behind a scratch memory."""
-    return [f"  for (int i = 0; i < {GUARD}; i++) if ({name}[i] != 85 || {name}[{end} + i] != 85) return 3;"]
+        emulator = Emulator(build(folder), "mps3-an547")
+        memory = np.frombuffer(Session(emulator, 0, 0, self.end).run([], 0).outputs, np.int8)
+        return [memory[at : at + size] for at, size in self.places]
 
 
 def table(name: str, array: Array) -> str:

@@ -12,7 +12,7 @@ from schedules.mcu.mve_depthwise import mve_depthwise
 from tests.schedules.mcu import conv2d_cases, depthwise_cases, reference
 from tests.schedules.mcu.conv2d_cases import conv2d, pointwise
 from tests.schedules.mcu.depthwise_cases import depthwise
-from tests.schedules.mcu.mve_firmware import GUARD, Firmware, need_tools, space
+from tests.schedules.mcu.mve_firmware import Firmware, need_tools, space
 
 RELU = {"x_zero": -128, "y_zero": -128}
 SAME = (1, 1, 1, 1)
@@ -55,37 +55,24 @@ DEPTHWISE = {
     "left shifts": depthwise((8, 8, 10), right_shifts=False, y_zero=-3),
     "wide weights": depthwise((8, 8, 10), narrow=False, x_zero=127),
 }
+CLASSES = [(mve_conv2d, CONVOLUTIONS, conv2d_cases), (mve_depthwise, DEPTHWISE, depthwise_cases)]
 
 
-def test_convolutions_of_any_shape_at_every_point(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlapped", [False, True], ids=["apart", "overlapped"])
+@pytest.mark.parametrize(
+    ("rule", "layers", "cases"), [(mve_conv2d, CONVOLUTIONS, conv2d_cases), (mve_depthwise, DEPTHWISE, depthwise_cases)]
+)
+def test_layers_of_any_shape_at_every_point(rule, layers, cases, overlapped: bool, tmp_path: Path) -> None:
     need_tools()
     firmware, wanted = Firmware(), []
-    for name, op in CONVOLUTIONS.items():
-        offered = space(mve_conv2d, conv2d_cases.program(op))
-        x, constants = conv2d_cases.images(op), conv2d_cases.constants(op)
+    for name, op in layers.items():
+        offered = space(rule, cases.program(op))
+        x, constants = cases.images(op), cases.constants(op)
         for tile in offered.knobs["tile"]:
-            firmware.add(offered, {"tile": tile}, x, constants, op.pixels * op.filters)
+            firmware.add(offered, {"tile": tile}, x, constants, op.pixels * op.filters, overlapped)
             wanted.append((f"{name}, {tile}", reference.run(op, x, *constants)))
-    compare(firmware, wanted, tmp_path)
-
-
-def test_depthwise_convolutions_of_any_shape_at_every_point(tmp_path: Path) -> None:
-    need_tools()
-    firmware, wanted = Firmware(), []
-    for name, op in DEPTHWISE.items():
-        offered = space(mve_depthwise, depthwise_cases.program(op))
-        x, constants = depthwise_cases.images(op), depthwise_cases.constants(op)
-        for tile in offered.knobs["tile"]:
-            firmware.add(offered, {"tile": tile}, x, constants, op.pixels * op.filters)
-            wanted.append((f"{name}, {tile}", reference.run(op, x, *constants)))
-    compare(firmware, wanted, tmp_path)
-
-
-def compare(firmware: Firmware, wanted: list[tuple[str, np.ndarray]], folder: Path) -> None:
-    for (name, y), memory in zip(wanted, firmware.run(folder), strict=True):
-        assert np.array_equal(memory[GUARD:-GUARD], y.ravel()), name
-        assert (memory[:GUARD] == 85).all(), f"{name} wrote before its output"
-        assert (memory[-GUARD:] == 85).all(), f"{name} wrote behind its output"
+    for (name, y), found in zip(wanted, firmware.run(tmp_path), strict=True):
+        assert np.array_equal(found, y.ravel()), name
 
 
 @pytest.mark.parametrize(("rule", "program"), [(mve_conv2d, depthwise_cases.program), (mve_depthwise, conv2d_cases.program)])
