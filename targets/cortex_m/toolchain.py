@@ -30,6 +30,15 @@ def find_tool(name: str = GCC) -> Path:
     return Path(found)
 
 
+def find_newlib() -> Path:
+    """The C library that firmware links; ToolMissing where the toolchain comes without it."""
+    name = "libc.a"
+    found = run([find_tool(), f"-print-file-name={name}"], "the toolchain does not work", GCC).strip()
+    if found == name:  # GCC's way to say that there is none
+        raise ToolMissing("newlib, the C library for Arm, is not installed", at=f"{GCC} -print-file-name={name}", hint=INSTALL)
+    return Path(found)
+
+
 def core_flags(core: str, fpu: bool) -> list[str]:
     """What makes GCC compile for `core`, such as "cortex-m4"; `fpu` is whether the chip has its floating-point unit."""
     if not fpu:

@@ -1,4 +1,6 @@
 import importlib.metadata
+import shutil
+from pathlib import Path
 
 from stack import doctor
 
@@ -29,3 +31,23 @@ def test_each_package_is_listed_once_and_the_core_is_needed():
     assert len(findings) == len(list(doctor.packages()))
     assert findings["apache-tvm==0.27.0.post1"].needed
     assert not next(finding for what, finding in findings.items() if what.startswith("onnxruntime")).needed
+
+
+def test_tools_for_firmware_come_with_the_command_that_installs_them(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    findings = {finding.what.split(",")[0]: finding for finding in doctor.firmware_tools()}
+    for name in ("arm-none-eabi-gcc", "newlib"):
+        assert findings[name].command == "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+    assert findings["qemu-system-arm"].command == "apt-get install qemu-system-arm"
+    assert findings["pyocd"].command == "pip install pyocd"
+    assert {finding.state for finding in findings.values()} == {"optional"}
+
+
+def test_a_tool_for_firmware_that_is_there_is_shown_with_its_place(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/opt/{name}")
+    monkeypatch.setattr(doctor.toolchain, "find_newlib", lambda: Path("/opt/libc.a"))
+    findings = {finding.what.split(",")[0]: finding for finding in doctor.firmware_tools() if finding.what.startswith(("qemu", "openocd"))}
+    assert {name: (finding.found, finding.state) for name, finding in findings.items()} == {
+        "qemu-system-arm": ("/opt/qemu-system-arm", "ok"),
+        "openocd": ("/opt/openocd", "ok"),
+    }

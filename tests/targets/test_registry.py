@@ -2,6 +2,7 @@ import pytest
 
 from stack.errors import StackError, UnknownTarget
 from targets.registry import every, family_of, find, load, names
+from targets.target import Memory
 from targets.x86.detect import AVX2, cpu_flags
 
 
@@ -72,3 +73,66 @@ def test_a_board_file_that_is_no_toml(tmp_path):
         load(file)
     assert str(caught.value).startswith("error: the board file is not TOML: ")
     assert caught.value.at == str(file)
+
+
+CORE = GOOD + "[machine]\nvector_bytes = 16\nfpu = true\n"
+FLASH = '[[memory]]\nname = "flash"\nkind = "flash"\nbase = 0\nbytes = 1024\n'
+RAM = '[[memory]]\nname = "ram"\nkind = "ram"\nbase = 0x2000_0000\nbytes = 64\nspeed = 0.5\n'
+
+
+def cortex_board(tmp_path, text):
+    file = tmp_path / "cortex_m/boards/mine.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    file.with_name("core.toml").write_text(CORE)
+    return file
+
+
+def test_a_board_takes_over_what_its_core_is_and_adds_its_memories(tmp_path):
+    text = 'summary = "a board"\ncore = "core"\n[machine]\nfpu = false\n[board]\nclock_hz = 4\n'
+    target = load(cortex_board(tmp_path, text + FLASH + RAM))
+    assert (target.summary, target.codegen) == ("a board", {"kind": "llvm"})
+    assert (target.machine.vector_bytes, target.machine.fpu) == (16, False)
+    assert list(target.memory) == [Memory("flash", "flash", 0, 1024, 1.0), Memory("ram", "ram", 0x2000_0000, 64, 0.5)]
+    assert target.board == {"clock_hz": 4}
+
+
+BOARD = 'summary = "a board"\ncore = "core"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('summary = "a"\ncore = "cor"\n', "error: no core is called 'cor'\n  at: FILE\n  hint: did you mean 'core'?"),
+        ('summary = "a"\ncore = "zzz"\n', "error: no core is called 'zzz'\n  at: FILE"),
+        (BOARD + "[board]\nclock = 1\n", "error: unknown key 'clock' in [board]\n  at: FILE\n  hint: did you mean 'clock_hz'?"),
+        (BOARD + FLASH.replace("bytes", "byte"), "error: unknown key 'byte'\n  at: FILE\n  hint: did you mean 'bytes'?"),
+        (BOARD + FLASH.replace("base = 0\n", ""), "error: the key 'base' is missing in a [[memory]]\n  at: FILE"),
+        (
+            BOARD + FLASH.replace('"flash"\nbase', '"rom"\nbase'),
+            "error: the memory 'flash' is of kind 'rom'\n  at: FILE\n  hint: a memory is 'flash' or 'ram'",
+        ),
+        (
+            BOARD + RAM.replace('name = "ram"', 'name = "my ram"'),
+            "error: 'my ram' cannot name a memory\n  at: FILE\n  hint: letters, digits and underscores; linker scripts use it",
+        ),
+        (
+            BOARD + RAM.replace("0.5", "2.0"),
+            "error: the memory 'ram' has a wrong number\n  at: FILE\n  hint: bytes are above 0, speed is above 0 and 1.0 at most",
+        ),
+        (BOARD + FLASH + FLASH.replace("base = 0", "base = 4096"), "error: two memories are called 'flash'\n  at: FILE"),
+        (BOARD + FLASH + RAM.replace("0x2000_0000", "1000"), "error: the memories 'flash' and 'ram' overlap\n  at: FILE"),
+    ],
+)
+def test_a_wrong_board_is_reported_with_its_file(text, what, tmp_path):
+    file = cortex_board(tmp_path, text)
+    with pytest.raises(StackError) as caught:
+        load(file)
+    assert str(caught.value) == what.replace("FILE", str(file))
+
+
+def test_a_board_in_a_family_without_boards(tmp_path):
+    file = board(tmp_path, GOOD + "[board]\nclock_hz = 4\n")
+    with pytest.raises(StackError) as caught:
+        load(file)
+    assert str(caught.value) == f"error: targets of the family 'x86' have no table [board]\n  at: {file}"

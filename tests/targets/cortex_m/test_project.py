@@ -102,8 +102,8 @@ def test_a_board_without_ram_is_refused():
 
 
 def test_variables_can_be_put_into_a_further_memory(tmp_path):
-    folder = project("netduinoplus2", tmp_path)
+    folder = project("mps3-an547", tmp_path)
     source = (folder / "main.c").read_text()
-    (folder / "main.c").write_text(source.replace('section(".arena")', 'section(".ccm")'))
+    (folder / "main.c").write_text(source.replace('section(".arena")', 'section(".sram")'))
     run("make", "-C", folder)
-    assert "10000000" in run("arm-none-eabi-nm", folder / "tiny.elf").split(" b arena")[0].splitlines()[-1]
+    assert "31000000" in run("arm-none-eabi-nm", folder / "tiny.elf").split(" b arena")[0].splitlines()[-1]

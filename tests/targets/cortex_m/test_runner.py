@@ -1,12 +1,15 @@
 """The firmware runs for real, in QEMU, on every core that QEMU has."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from stack.errors import StackError, ToolMissing
+from targets.cortex_m import toolchain
 from targets.cortex_m.board import board_of
 from targets.cortex_m.runner import FirmwareRunner, measure, open_runner
-from targets.registry import find
+from targets.registry import find, names
 from tests.targets.cortex_m.projects import VALUES, write_project
 
 MACHINES = [
@@ -44,6 +47,25 @@ def test_a_firmware_computes_and_counts_on_every_machine(core, fpu, board, tmp_p
     np.testing.assert_array_equal(y, dense(INPUT))
     assert loop in (20_000 + more for more in range(-3, 8))  # two instructions a turn
     runner.close()
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "x86" and find(name).board.get("qemu")])
+def test_every_memory_that_a_board_file_names_is_there_in_qemu(name, tmp_path):
+    board = board_of(find(name))
+    body = "volatile uint32_t *word; "
+    for memory in board.memory:
+        last = memory.base + memory.bytes - 4
+        if memory.kind == "flash":
+            body += f"word = (uint32_t *){last}u; output[0] += *word & 0; "  # reading beyond it would fault
+        elif memory is not board.memories("ram")[0]:
+            body += "".join(
+                f"word = (uint32_t *){place}u; *word = {memory.base + 7}u; if (*word != {memory.base + 7}u) return 3; "
+                for place in (memory.base, last)
+            )
+        else:
+            body += f"if ((uint32_t)&word < {memory.base}u || (uint32_t)&word < {last - 2000}u || (uint32_t)&word > {last}u) return 4; "
+    runner = open_runner(tmp_path, write_project(tmp_path, board.core, board.fpu, body=body), board=name)
+    np.testing.assert_array_equal(run(runner, INPUT), dense(INPUT))
 
 
 def test_without_a_board_a_core_runs_on_the_one_that_emulates_it(tmp_path):
@@ -194,8 +216,6 @@ def test_a_model_that_does_not_fit(tmp_path):
     ids=["gcc", "qemu"],
 )  # fmt: skip
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(keep, what, tmp_path, monkeypatch):
-    import shutil
-
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in keep:
@@ -212,3 +232,17 @@ def test_a_model_that_the_compiler_refuses(tmp_path):
     assert caught.value.what.startswith("the C compiler failed: ")
     assert "nonsense" in caught.value.what
     assert caught.value.at == str(tmp_path / "model.c")
+
+
+def test_without_newlib(tmp_path, monkeypatch):
+    gcc = tmp_path / "arm-none-eabi-gcc"
+    gcc.write_text("#!/bin/sh\necho libc.a\n")
+    gcc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissing) as caught:
+        toolchain.find_newlib()
+    assert str(caught.value) == (
+        "error: newlib, the C library for Arm, is not installed\n"
+        "  at: arm-none-eabi-gcc -print-file-name=libc.a\n"
+        "  hint: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+    )
