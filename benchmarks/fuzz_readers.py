@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 Sample = tuple[str, bytes]  # the suffix of its file, its content
+EXPECTED = {"read", "no protobuf", "BadModel", "UnsupportedOp"}
 EDGES = [0, 1, -1, 127, 128, 255, 32767, 65535, 1 << 24, (1 << 31) - 1, -(1 << 31), 0x7FFFFFF0]
 
 
@@ -119,12 +120,12 @@ class Reader:
         self.pipe.recv()  # the first one pays for the imports
 
     def read(self, sample: Sample) -> str:
-        self.pipe.send(sample)
         try:
+            self.pipe.send(sample)
             if self.pipe.poll(self.seconds):
                 return str(self.pipe.recv())
             found = f"no answer after {self.seconds:.0f} s"
-        except EOFError:
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             self.process.join()
             found = f"the process ended with {self.process.exitcode}"
         self.process.kill()
@@ -142,13 +143,12 @@ def main() -> int:
     samples = [(model.suffix, model.read_bytes()) for model in options.models]
     reader, wrong, slowest = Reader(options.seconds), 0, 0.0
     counts: collections.Counter[str] = collections.Counter()
-    expected = {"read", "no protobuf", "BadModel", "UnsupportedOp"}
     for number, sample in enumerate(mutants(samples, options.files, options.seed)):
         start = time.perf_counter()
         result = reader.read(sample)
         slowest = max(slowest, time.perf_counter() - start)
-        counts[result if result in expected else "wrong"] += 1
-        if result not in expected:
+        counts[result if result in EXPECTED else "wrong"] += 1
+        if result not in EXPECTED:
             wrong += 1
             file = Path(f"fuzz_{number}{sample[0]}")
             file.write_bytes(sample[1])

@@ -1,11 +1,12 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import tvm
 from tvm import relax
 
 from relay_passes.fold_transposes import fold_transposes
-from tests.relay_passes.network import const, network, operators
+from tests.relay_passes.network import const, network, operators, random_inputs, run
 
 op, nn = relax.op, relax.op.nn
 IMAGE = (2, 3, 4, 5)
@@ -61,4 +62,26 @@ def test_left_alone(body: Callable[[relax.Expr], relax.Expr]) -> None:
 
 def test_different_transposes_stay_apart() -> None:
     before = network(lambda x: op.add(op.permute_dims(x, [1, 0, 2]), op.permute_dims(x, [0, 2, 1])), (4, 4, 4))
+    tvm.ir.assert_structural_equal(fold_transposes(before), before)
+
+
+def test_quantisation_of_whole_tensors_lets_transposes_meet() -> None:
+    def body(x: relax.Expr) -> relax.Expr:
+        scale, zero = relax.const(np.float32(0.1)), relax.const(np.int8(3), "int8")
+        stored = op.quantize(op.permute_dims(x, [0, 2, 1]), scale, zero, 0, "int8")
+        return op.permute_dims(op.dequantize(stored, scale, zero, 0), [0, 2, 1])
+
+    before = network(body, (2, 3, 4))
+    after = fold_transposes(before)
+    assert operators(after) == ["quantize", "dequantize"]
+    inputs = random_inputs(before)
+    np.testing.assert_array_equal(run(after, inputs)[0], run(before, inputs)[0])
+
+
+def test_quantisation_of_channels_keeps_its_order() -> None:
+    def body(x: relax.Expr) -> relax.Expr:
+        scale, zero = const(4, low=0.1), relax.const(np.zeros(4, np.int8))
+        return op.quantize(op.permute_dims(x, [0, 2, 1]), scale, zero, 1, "int8")
+
+    before = network(body, (2, 3, 4))
     tvm.ir.assert_structural_equal(fold_transposes(before), before)
