@@ -10,6 +10,7 @@ from schedules import integer
 from schedules.integer import Depthwise
 from schedules.machine import Machine
 from schedules.mcu import dsp_depthwise_any, dsp_depthwise_plane
+from schedules.mcu.dsp_depthwise_copy import default_rows
 from schedules.mcu.dsp_depthwise_scale import SCALES, Scale, suitable
 from schedules.mcu.kernel import as_schedule
 from schedules.space import Array, Point, Space, Value
@@ -22,17 +23,19 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         return None
     knobs: Mapping[str, Sequence[Value]] = {}
     if dsp_depthwise_plane.takes(op):
-        knobs = {"columns": [2, 4, 6], "scale": suitable(op)}
+        rows = default_rows(op)
+        smaller = [op.out_height, rows, -(-rows // 2)] if op.filters == op.channels else [rows]
+        knobs = {"columns": [2, 4, 6], "rows": sorted(set(smaller)), "scale": suitable(op)}
 
     def apply(point: Point) -> Schedule:
         if not knobs:
             return as_schedule(program, dsp_depthwise_any.kernel(op))
-        return as_schedule(program, dsp_depthwise_plane.kernel(op, SCALES[str(point["scale"])], int(point["columns"])))
+        return as_schedule(program, dsp_depthwise_plane.kernel(op, SCALES[str(point["scale"])], int(point["columns"]), int(point["rows"])))
 
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
         return pack_plane(op, SCALES[str(point["scale"])], constants) if knobs else dsp_depthwise_any.pack(op, constants)
 
-    default: dict[str, Value] = {"columns": 6, "scale": suitable(op)[0]} if knobs else {}
+    default: dict[str, Value] = {"columns": 6, "rows": default_rows(op), "scale": suitable(op)[0]} if knobs else {}
     return Space("dsp_depthwise", knobs=knobs, default=default, apply=apply, pack=pack)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from schedules.integer import Depthwise
 from schedules.mcu import dsp_depthwise_steps
+from schedules.mcu.dsp_depthwise_copy import Plane
 from schedules.mcu.dsp_depthwise_scale import Scale
 from schedules.mcu.kernel import Kernel
 
@@ -48,61 +49,6 @@ def macs(begin: int, taps: int, words: Taps) -> Iterator[tuple[str, int, int]]:
         word, half = next((i, pair.index(tap)) for i, pair in enumerate(words) if tap in pair)
         yield f"stack_smla{'bt'[pixel % 2]}{'bt'[half]}", pixel // 2, word
         tap += 1
-
-
-class Plane:
-    """Where the pixels of a channel lie: `rows` of `pitch` words."""
-
-    def __init__(self, op: Depthwise, columns: int):
-        self.rows = (op.out_height - 1) * op.strides[0] + (op.kernel_h - 1) * op.dilation[0] + 1
-        width = (op.out_width - 1) * op.strides[1] + op.kernel_w
-        self.copied_rows = min(op.height, self.rows - op.pad[0])
-        self.copied_columns = min(op.width, width - op.pad[1])
-        self.pitch = (width + 1) // 2
-        self.words = self.rows * self.pitch
-
-
-def copy(op: Depthwise, plane: Plane) -> list[str]:
-    """The lines that fill the inside of the plane: halves of words next to the border alone, others two words at a time."""
-    left, stride = op.pad[1], op.channels
-    first = left % 2  # pixel 0 goes to an upper half
-    quads, rest = divmod(plane.copied_columns - first, 4)
-    repeat = max((4, 5, 6), key=lambda count: (-(quads % count), count)) if quads > 6 else quads
-    times, single = divmod(quads, repeat) if quads else (0, 0)
-
-    def two(quad: int) -> str:
-        words = ", ".join(f"stack_pkhbt({pixel(4 * quad + i)}, {pixel(4 * quad + i + 1)})" for i in (0, 2))
-        return f"stack_store_two(to + {2 * quad}, {words});"
-
-    def pixel(index: int) -> str:
-        return f"from[{index * stride}]"
-
-    inner = [two(quad) for quad in range(repeat)]
-    if times > 1:
-        inner = [
-            f"for (int32_t j = 0; j < {times}; j++, from += {4 * repeat * stride}, to += {2 * repeat}) {{",
-            *(f"  {line}" for line in inner),
-            "}",
-        ]
-    moved = repeat if times > 1 else 0
-    inner += [two(times * repeat - times * moved + quad) for quad in range(single)]
-    done = quads - times * moved
-    if rest >= 2:
-        inner.append(f"to[{2 * done}] = stack_pkhbt({pixel(4 * done)}, {pixel(4 * done + 1)});")
-    if rest % 2:
-        inner.append(f"stack_store2(to + {2 * done + rest // 2}, {pixel(4 * done + rest - 1)});")
-    if first:
-        inner.insert(0, f"stack_store2((int8_t *)to - 2, from[{-stride}]);")
-    back = times * moved
-    next_row = f"from += {(op.width - 4 * back) * stride}, to += {plane.pitch - 2 * back}"
-    return [
-        f"    int32_t *to = plane + {op.pad[0] * plane.pitch + (left + 1) // 2};",
-        f"    const int8_t *from = x + {first * stride};",
-        *(["#pragma GCC unroll 2"] if quads <= 2 else []),
-        f"    for (int32_t i = 0; i < {plane.copied_rows}; i++, {next_row}) {{",
-        *(f"      {line}" for line in inner),
-        "    }",
-    ]
 
 
 def block(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> list[str]:
@@ -164,40 +110,68 @@ def blocks(op: Depthwise, most: int) -> tuple[int, int, int]:
     return op.out_width // best, best, op.out_width % best
 
 
-def kernel(op: Depthwise, scale: Scale, columns: int) -> Kernel:
-    """The C function; `columns` outputs at most share what is loaded."""
-    plane = Plane(op, columns)
-    count, wide, rest = blocks(op, columns)
-    words = len(weight_words(op)) * op.kernel_h
-    multiplier = op.filters // op.channels
-    border = f"(int32_t)0x{(op.x_zero & 0xFFFF) * 0x10001:08x}u"
-    advance = wide * op.strides[1] // 2
-    body = []
-    if count:
-        body += [f"for (int32_t b = 0; b < {count}; b++, from += {advance}, out += {wide * op.filters}) {{"]
-        body += [f"  {line}" for line in block(op, plane, scale, wide)] + ["}"]
-    if rest:
-        body += ["{", *(f"  {line}" for line in block(op, plane, scale, rest)), f"  out += {rest * op.filters};", "}"]
-    skip = op.strides[0] * plane.pitch - count * advance
-    all_words = op.filters * (1 + words + SCALE_WORDS)
+def kernel(op: Depthwise, scale: Scale, columns: int, rows: int) -> Kernel:
+    """The C function: `columns` outputs at most share what is loaded, `rows` rows of them one filling of the plane."""
+    plane = Plane(op, rows)
+    words = 1 + len(weight_words(op)) * op.kernel_h + SCALE_WORDS
     x_step, y_step = (op.height * op.width - 1) * op.channels, (op.out_height * op.out_width - 1) * op.filters
+    images = f"for (int32_t n = 0; n < {op.batch}; n++, weights -= {op.filters * words}, x += {x_step}, y += {y_step})"
     lines = [
         "static void KERNEL(const int8_t *x, const int32_t *weights, int8_t *y, int32_t *plane) {",
-        f"  for (int32_t i = 0; i < {plane.words}; i++) plane[i] = {border};",
-        f"  for (int32_t n = 0; n < {op.batch}; n++, weights -= {all_words}, x += {x_step}, y += {y_step})" if op.batch > 1 else None,
+        f"  for (int32_t i = 0; i < {plane.words}; i++) plane[i] = {plane.border};",
+        *([f"  {images}"] if op.batch > 1 else []),
         f"  for (int32_t c = 0; c < {op.channels}; c++, x++) {{",
-        *copy(op, plane),
-        f"    for (int32_t m = 0; m < {multiplier}; m++, y++, weights += {1 + words + SCALE_WORDS}) {{",
-        "      const int32_t *from = plane;",
-        "      int8_t *out = y;",
-        f"      for (int32_t i = 0; i < {op.out_height}; i++, from += {skip}) {{",
-        *(f"        {line}" for line in body),
-        "      }",
-        "    }",
+        *(f"    {line}" for line in (whole(op, plane, scale, columns, words) if plane.whole else bands(op, plane, scale, columns, words))),
         "  }",
         "}",
     ]
-    exact = multiplier == 1 and op.out_height * op.out_width <= op.height * op.width
-    return Kernel(
-        "\n".join(line for line in lines if line is not None) + "\n", scratch=4 * plane.words, overlap=0 if exact else None, exact=exact
+    exact = plane.in_place()
+    return Kernel("\n".join(lines) + "\n", scratch=4 * plane.words, overlap=0 if exact else None, exact=exact)
+
+
+def whole(op: Depthwise, plane: Plane, scale: Scale, columns: int, words: int) -> list[str]:
+    """The lines for one channel whose plane is copied at once."""
+    return [
+        *plane.fill(),
+        f"for (int32_t m = 0; m < {op.filters // op.channels}; m++, y++, weights += {words}) {{",
+        "  const int32_t *from = plane;",
+        "  int8_t *out = y;",
+        f"  for (int32_t i = 0; i < {op.out_height}; i++) {{",
+        *(f"    {line}" for line in one_row(op, plane, scale, columns)),
+        "  }",
+        "}",
+    ]
+
+
+def bands(op: Depthwise, plane: Plane, scale: Scale, columns: int, words: int) -> list[str]:
+    """The lines for one channel, and its one filter, band by band."""
+    assert op.filters == op.channels
+    left = (
+        f"done + {plane.rows} < {op.out_height} ? done + {plane.rows} : {op.out_height}"
+        if op.out_height % plane.rows
+        else f"done + {plane.rows}"
     )
+    return [
+        "int8_t *out = y++;",
+        f"for (int32_t done = 0; done < {op.out_height}; done += {plane.rows}) {{",
+        *(f"  {line}" for line in plane.fill()),
+        "  const int32_t *from = plane;",
+        f"  for (int32_t i = done, end = {left}; i < end; i++) {{",
+        *(f"    {line}" for line in one_row(op, plane, scale, columns)),
+        "  }",
+        "}",
+        f"weights += {words};",
+    ]
+
+
+def one_row(op: Depthwise, plane: Plane, scale: Scale, columns: int) -> list[str]:
+    """The lines for one row of outputs; `from` and `out` go to the next."""
+    count, wide, rest = blocks(op, columns)
+    advance = wide * op.strides[1] // 2
+    lines = []
+    if count:
+        lines += [f"for (int32_t b = 0; b < {count}; b++, from += {advance}, out += {wide * op.filters}) {{"]
+        lines += [f"  {line}" for line in block(op, plane, scale, wide)] + ["}"]
+    if rest:
+        lines += ["{", *(f"  {line}" for line in block(op, plane, scale, rest)), f"  out += {rest * op.filters};", "}"]
+    return [*lines, f"from += {op.strides[0] * plane.pitch - count * advance};"]

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ LAYERS = {
     "valid": depthwise((8, 9, 4), pad=(0, 0, 0, 0), x_zero=-5, y_zero=7),
     "two blocks": depthwise((5, 10, 2)),
     "long rows": depthwise((3, 61, 2)),
+    "bands": depthwise((30, 40, 2)),
+    "bands of stride 2": depthwise((61, 39, 1), strides=(2, 2)),
+    "bands of 5x5": depthwise((41, 29, 1), kernel=(5, 5), strides=(1, 2), pad=(2, 0, 3, 1), x_zero=4, batch=2),
+    "bands with gaps": depthwise((60, 60, 1), kernel=(1, 1), strides=(2, 1), pad=(0, 0, 0, 0)),
     "stride 2 even": depthwise((8, 8, 4), strides=(2, 2), pad=(0, 0, 1, 1)),
     "stride 2 odd": depthwise((9, 7, 4), strides=(2, 2)),
     "stride 2 long": depthwise((5, 40, 2), strides=(2, 2), pad=(0, 0, 1, 1)),
@@ -65,10 +70,11 @@ def test_every_point_computes_the_same(name: str, tmp_path: Path) -> None:
     x, values = images(op, seed=2), constants(op, seed=2)
     knobs = space(op).knobs
     assert list(knobs["scale"]) == ["line", "rescale", "general"]
-    for columns in knobs["columns"]:
-        for scale in knobs["scale"]:
-            y = run(op, {"columns": columns, "scale": scale}, x, values, tmp_path)
-            assert np.array_equal(y, reference.run(op, x, *values))
+    points = [dict(zip(knobs, choice, strict=True)) for choice in itertools.product(*knobs.values())]
+    assert len(points) >= 18
+    for point in points:
+        y = run(op, point, x, values, tmp_path, overlapped=True)
+        assert np.array_equal(y, reference.run(op, x, *values))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -36,3 +36,28 @@ def test_any_layer_to_the_last_bit(op: Depthwise, machine: Machine, tmp_path: Pa
     x, values = images(op), constants(op)
     y = run(op, machine, space(op, machine).default, x, values, tmp_path)
     assert np.array_equal(y, reference.run(op, x, *values))
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("name", ["even", "stride 2 odd", "5x5", "batch"])
+def test_bands_of_any_height(name: str, machine: Machine, tmp_path: Path) -> None:
+    op = LAYERS[name]
+    x, values, offered = images(op), constants(op), space(op, machine)
+    expected = reference.run(op, x, *values)
+    for rows in offered.knobs["rows"]:
+        assert np.array_equal(run(op, machine, {"rows": rows}, x, values, tmp_path), expected), rows
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("name", ["odd", "one pixel", "5x5", "batch"])
+def test_in_place(name: str, rows: int, machine: Machine, tmp_path: Path) -> None:
+    op = LAYERS[name]
+    x, values = images(op, seed=5), constants(op, seed=5)
+    y = run(op, machine, {"rows": rows}, x, values, tmp_path, overlapped=True)
+    assert np.array_equal(y, reference.run(op, x, *values))
+
+
+def test_strided_layers_keep_their_input() -> None:
+    offered = space(LAYERS["stride 2 odd"], M3)
+    assert str(offered.apply(offered.default).mod["main"].attrs["stack.overlap"]) == "null"
