@@ -215,6 +215,15 @@ static inline int32_t stack_floormod(int32_t a, int32_t b) { return a % b != 0 &
 static inline int64_t stack_floordiv64(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }""",
     "stack_floormod64": """\
 static inline int64_t stack_floormod64(int64_t a, int64_t b) { return a % b != 0 && (a % b < 0) != (b < 0) ? a % b + b : a % b; }""",
+    "stack_macf": """\
+/* acc + a * b, in one instruction where there is one */
+static inline float stack_macf(float acc, float a, float b) {
+#if defined(__ARM_FEATURE_FMA)
+  return __builtin_fmaf(a, b, acc);
+#else
+  return acc + a * b;
+#endif
+}""",
     "stack_sigmoidf": """\
 static inline float stack_sigmoidf(float x) { return 1.0f / (1.0f + expf(-x)); }""",
     "stack_float_of_bits": """\

@@ -78,7 +78,8 @@ def kernel(op: Conv2D, point: Point, lane: int, thumb2: bool) -> Kernel:
     finish = []
     for f in range(filters):
         exists = f"if (f + {f} < {op.filters}) " if op.filters % filters and f else ""
-        body = plain_rescale.constants(op) + plain_rescale.outputs(op, totals[f * pixels : (f + 1) * pixels], thumb2, op.filters, exist)
+        sums_of = [f"bias {total}" if total[0] == "-" else f"bias + {total}" for total in totals[f * pixels : (f + 1) * pixels]]
+        body = plain_rescale.constants(op) + plain_rescale.outputs(op, sums_of, thumb2, op.filters, exist)
         finish += [f"{exists}{{", *(f"  {line}" for line in body), "}", "k += 3, o++;"]
     text = "\n".join(f"      {line}" for line in [*begin, *finish])
     source = f"""\
@@ -115,7 +116,7 @@ def sums(pixels: int, filters: int, lane: int, parts: int, part: int) -> tuple[l
         f"int32_t high[{count // 2}] = {{0}};",
         f"weight = stack_long_sums_{pixels // 2}x{filters}({'in' if parts > 1 else 'patch'}, end, weight, low, high);",
     ]
-    first = f"(int32_t)(low[{{i}}] & {2 * half - 1}) - {half}"
+    first = f"-{half} + (int32_t)(low[{{i}}] & {2 * half - 1})"
     second = f"(int32_t)(low[{{i}}] >> {lane} | (uint32_t)high[{{i}}] << {32 - lane})"
     totals = [text.format(i=i) for i in range(count // 2) for text in (first, second)]
     if parts == 1:

@@ -53,7 +53,7 @@ def source(op: Conv2D, longs: bool) -> str:
     finish = []
     for f, total in enumerate(totals):
         exists = f"if (f + {f} < {op.filters}) " if op.filters % FILTERS and f else ""
-        body = [*plain_rescale.constants(op), *plain_rescale.outputs(op, [total], longs, 1, None)]
+        body = [*plain_rescale.constants(op), *plain_rescale.outputs(op, [f"bias + {total}"], longs, 1, None)]
         finish += [f"{exists}{{", *(f"  {line}" for line in body), "}", "k += 3, o++;"]
     text = "\n".join(f"    {line}" for line in [*begin, *finish])
     sum_x = f"""\

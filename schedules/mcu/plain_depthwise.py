@@ -161,8 +161,14 @@ def _outputs(op: Depthwise, words: int, lane: int, thumb2: bool) -> str:
             at = start + taps
     totals = ["sum"]
     if lane:
-        totals = [f"(int32_t)(low & {2 * half - 1}) - {half}", f"(int32_t)(low >> {lane} | (uint32_t)high << {32 - lane})"]
-    lines += plain_rescale.outputs(op, totals, thumb2, op.filters, "j" if lane and op.out_width % 2 else None)
+        totals = [f"-{half} + (int32_t)(low & {2 * half - 1})", f"(int32_t)(low >> {lane} | (uint32_t)high << {32 - lane})"]
+    lines += plain_rescale.outputs(
+        op,
+        [f"bias {total}" if total[0] == "-" else f"bias + {total}" for total in totals],
+        thumb2,
+        op.filters,
+        "j" if lane and op.out_width % 2 else None,
+    )
     return "\n".join(f"            {line}" for line in lines)
 
 

@@ -7,6 +7,8 @@ With `lane` a word holds two pixels: the first, plus 2^lane times the second. Be
 
 from schedules.integer import Conv2D
 
+MOST = 9  # products of a pixel in one turn of a loop
+
 
 def flat(op: Conv2D) -> bool:
     """Whether the window of a pixel is the pixel, so that windows lie one behind the other."""
@@ -38,7 +40,7 @@ def gather(op: Conv2D, pixels: int, lane: int) -> str:
     for i in range(group):
         more = f"if ({index} + {i + 1} < {op.pixels}) " if tail else ""
         lines += _place(op, i, more)
-    lines += _copy(op, group, count, lane)
+    lines += [f"      {line}" for line in _copy(op, group, count, lane)]
     if lane and count > 1:
         lines += ["    }"]
     return "\n".join(lines)
@@ -60,23 +62,60 @@ def _place(op: Conv2D, i: int, more: str) -> list[str]:
 
 
 def _copy(op: Conv2D, group: int, count: int, lane: int) -> list[str]:
-    pixels = range(group)
-    steps = [f"step{i}" if op.padded else "1" for i in pixels]
-    store = f"*to = (int32_t)((uint32_t)*a0 + ((uint32_t)*a1 << {lane}));" if lane else " ".join(f"to[{i}] = *a{i};" for i in pixels)
-    advance = " ".join(f"a{i} += {step};" for i, step in zip(pixels, steps, strict=True))
-    whole = not op.padded and op.dilation[1] == 1
-    run = op.channels * (op.kernel_w if whole else 1)
-    copy = f"for (int32_t c = 0; c < {run}; c++, to += {count}) {{ {store} {advance} }}"
+    """Copy the windows; those that lie in the image whole, or whose kernel is one row of a flat image, row by row."""
     if flat(op):
-        return [f"      {copy}"]
-    lines = [f"      for (int32_t i = 0; i < {op.kernel_h * op.dilation[0]}; i += {op.dilation[0]}) {{"]
+        return _run(op.channels, group, count, lane, ["1"] * group)
+    if not op.padded:
+        return _rows(op, group, count, lane)
+    rows = op.height - (op.kernel_h - 1) * op.dilation[0]
+    columns = op.width - (op.kernel_w - 1) * op.dilation[1]
+    taps = _taps(op, group, count, lane)
+    if rows < 1 or columns < 1:
+        return taps
+    inside = [f"(uint32_t)row{i} < {rows}u && (uint32_t)column{i} < {columns}u" for i in range(group)]
+    return [f"if ({' && '.join(inside)}) {{", *_rows(op, group, count, lane), "} else {", *taps, "}"]
+
+
+def _rows(op: Conv2D, group: int, count: int, lane: int) -> list[str]:
+    """All of it in the image: one run for each row of the kernel, where its columns are neighbours."""
+    whole = op.dilation[1] == 1
+    lines = [f"for (int32_t i = 0; i < {op.kernel_h * op.dilation[0]}; i += {op.dilation[0]}) {{"]
     if not whole:
-        lines += [f"        for (int32_t j = 0; j < {op.kernel_w * op.dilation[1]}; j += {op.dilation[1]}) {{"]
-    tap = "0" if whole else "j"
-    for i in pixels:
-        at = f"x{i} + ((row{i} + i) * {op.width} + column{i} + {tap}) * {op.channels}"
-        if op.padded:
-            lines += [f"          int32_t step{i} = (uint32_t)(row{i} + i) < {op.height}u && (uint32_t)(column{i} + j) < {op.width}u;"]
-            at = f"step{i} ? {at} : &border"
-        lines += [f"          const int8_t *a{i} = {at};"]
-    return [*lines, f"          {copy}", "        }" if not whole else "", "      }"]
+        lines += [f"for (int32_t j = 0; j < {op.kernel_w * op.dilation[1]}; j += {op.dilation[1]}) {{"]
+    tap = "" if whole else " + j"
+    for i in range(group):
+        lines += [f"const int8_t *a{i} = x{i} + ((row{i} + i) * {op.width} + column{i}{tap}) * {op.channels};"]
+    lines += _run(op.channels * (op.kernel_w if whole else 1), group, count, lane, ["1"] * group)
+    return [*lines, "}" if whole else "} }"]
+
+
+def _taps(op: Conv2D, group: int, count: int, lane: int) -> list[str]:
+    """Tap by tap; a pointer to the border does not move."""
+    lines = [
+        f"for (int32_t i = 0; i < {op.kernel_h * op.dilation[0]}; i += {op.dilation[0]})",
+        f"for (int32_t j = 0; j < {op.kernel_w * op.dilation[1]}; j += {op.dilation[1]}) {{",
+    ]
+    for i in range(group):
+        at = f"x{i} + ((row{i} + i) * {op.width} + column{i} + j) * {op.channels}"
+        lines += [
+            f"int32_t step{i} = (uint32_t)(row{i} + i) < {op.height}u && (uint32_t)(column{i} + j) < {op.width}u;",
+            f"const int8_t *a{i} = step{i} ? {at} : &border;",
+        ]
+    return [*lines, *_run(op.channels, group, count, lane, [f"step{i}" for i in range(group)]), "}"]
+
+
+def _run(length: int, group: int, count: int, lane: int, steps: list[str]) -> list[str]:
+    """Copy `length` neighbours of each pixel, some of them in one turn of a loop."""
+    still = steps[0] != "1"
+    turn = 1 if still else max(size for size in range(1, MOST + 1) if length % size == 0)
+    stores = []
+    for c in range(turn):
+        if lane:
+            stores.append(f"to[{c * count}] = (int32_t)((uint32_t)a0[{c}] + ((uint32_t)a1[{c}] << {lane}));")
+        else:
+            stores += [f"to[{c * count + i}] = a{i}[{c}];" for i in range(group)]
+    advance = [f"a{i} += {step if still else turn};" for i, step in enumerate(steps)]
+    body = " ".join([*stores, f"to += {turn * count};"])
+    if turn == length:
+        return [body]
+    return [f"for (int32_t c = 0; c < {length}; c += {turn}) {{ {body} {' '.join(advance)} }}"]

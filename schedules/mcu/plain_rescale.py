@@ -78,13 +78,13 @@ def constants(op: Convolution) -> list[str]:
 
 
 def outputs(op: Convolution, sums: Sequence[str], longs: bool, stride: int, count: str | None) -> list[str]:
-    """Statements that store the outputs of one filter, from `sums` of neighbouring pixels, at o[0], o[stride] ...
+    """Statements that store the outputs of one filter, from `sums` of neighbouring pixels with the bias, at o[0], o[stride] ...
 
     With `count` only the first that many are there. `longs` says that the machine multiplies to 64 bits.
     """
     values = [f"v{p}" for p in range(len(sums))]
     rescale = f"stack_rescale_{'long' if longs else 'halves'}"
-    lines = [f"int32_t {', '.join(f'{v} = bias + {total}' for v, total in zip(values, sums, strict=True))};"]
+    lines = [f"int32_t {', '.join(f'{v} = {total}' for v, total in zip(values, sums, strict=True))};"]
     apart = [f"{v} = stack_requantize_apart({v}, multiplier, shift);" for v in values]
     if op.right_shifts:
         fast = [f"{v} = {rescale}({v}, multiplier, half, right);" for v in values]

@@ -23,7 +23,7 @@ from schedules.space import Point, Space
 Array = np.ndarray[Any, np.dtype[Any]]
 Operator = Conv2D | Depthwise
 M0, M3 = Machine(), Machine(thumb2=True)
-FLAGS = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
+FLAGS = ["-std=c99", "-O0", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
 
 
 def conv(size: tuple[int, int, int], filters: int, kernel: tuple[int, int] = (1, 1), **fields: Any) -> Conv2D:
@@ -116,7 +116,7 @@ def run(op: Operator, machine: Machine, point: Point, x: Array, values: Sequence
     memory = np.full(2 * (x.size + size + 2 * guard), 85, np.int8)
     start, out = guard + size + guard, guard
     if overlapped:
-        distance, _ = json.loads(str(attributes["stack.overlap"]))
+        distance, _ = json.loads(str(attributes["stack.overlap"]))["0"]
         start = guard + max(0, -distance) + size
         out = start - distance
     memory[start : start + x.size] = x.ravel()

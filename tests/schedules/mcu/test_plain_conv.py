@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +43,57 @@ def test_any_layer_to_the_last_bit(op: Conv2D, machine: Machine, tmp_path: Path)
     x, values = images(op), constants(op)
     y = run(op, machine, space(op, machine).default, x, values, tmp_path)
     assert np.array_equal(y, reference.run(op, x, *values))
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("name", ["bounded", "3x3", "stride 2", "one pixel odd"])
+def test_every_point_to_the_last_bit(name: str, machine: Machine, tmp_path: Path) -> None:
+    op = LAYERS[name]
+    x, values, offered = images(op), constants(op), space(op, machine)
+    expected = reference.run(op, x, *values)
+    for tile in offered.knobs.get("tile", [None]):
+        assert np.array_equal(run(op, machine, {"tile": tile} if tile else {}, x, values, tmp_path), expected)
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("name", ["pointwise", "odd", "rows", "3x3", "first", "strided 1x1", "stride 2", "valid", "dilated"])
+def test_output_over_input_as_far_as_the_kernel_says(name: str, machine: Machine, tmp_path: Path) -> None:
+    op = LAYERS[name]
+    x, values = images(op, seed=3), constants(op, seed=3)
+    y = run(op, machine, space(op, machine).default, x, values, tmp_path, overlapped=True)
+    assert np.array_equal(y, reference.run(op, x, *values))
+
+
+def test_pixels_narrower_than_filters_may_be_computed_in_place() -> None:
+    narrowing = conv((8, 8, 16), 8)
+    attributes = space(narrowing, M3).apply(space(narrowing, M3).default).mod["main"].attrs
+    assert json.loads(str(attributes["stack.overlap"]))["0"][0] <= 0
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_sums_that_fill_their_lanes(sign: int, machine: Machine, tmp_path: Path) -> None:
+    """All weights and all activations at their ends, with the tightest bound that a layer can promise."""
+    op = replace(conv((1, 3, 258), 4, x_zero=0, y_zero=0), weight_sum=1 << 15)
+    w, bias, multiplier, shift = constants(op)
+    w[:] = sign * 127
+    multiplier[:], shift[:], bias[:] = 1 << 30, -14, 7
+    for value in (-128, 127):
+        x = np.full((1, 1, 3, 258), value, np.int8)
+        y = run(op, machine, space(op, machine).default, x, [w, bias, multiplier, shift], tmp_path)
+        assert np.array_equal(y, reference.run(op, x, w, bias, multiplier, shift))
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_random_layers_to_the_last_bit(machine: Machine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    for seed in range(12):
+        kernel = (int(rng.integers(1, 4)), int(rng.integers(1, 5)))
+        size = (int(rng.integers(3, 8)), int(rng.integers(4, 9)), int(rng.integers(1, 12)))
+        pad = tuple(int(edge) for edge in rng.integers(0, 2, 4)) if rng.random() < 0.6 else (0, 0, 0, 0)
+        zero = {"x_zero": int(rng.integers(-128, 128)), "y_zero": int(rng.integers(-128, 128))}
+        strides = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+        op = conv(size, int(rng.integers(1, 9)), kernel, pad=pad, strides=strides, right_shifts=bool(rng.random() < 0.8), **zero)
+        x, values = images(op, seed), constants(op, seed)
+        y = run(op, machine, space(op, machine).default, x, values, tmp_path)
+        assert np.array_equal(y, reference.run(op, x, *values)), op
