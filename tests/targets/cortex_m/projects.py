@@ -1,7 +1,10 @@
 """Small C projects written by hand, in the form that the compiler gives them: what the harness and the runner need, and no more."""
 
+import json
 from pathlib import Path
 from typing import Any
+
+from stack import manifest as manifests
 
 HEADER = """#ifndef TINY_MODEL_H
 #define TINY_MODEL_H
@@ -64,6 +67,18 @@ def write_project(folder: Path, core: str = "cortex-m4", fpu: bool = True, body:
         "arena_bytes": 48,
         "arenas": [{"parameter": "arena", "bytes": 48, "memory": None}],
         "weight_bytes": 32,
-        "operators": [{"kernel": "dense", "rule": "hand"}, {"kernel": "body", "rule": "hand"}],
+        "operators": [
+            {"kernel": "dense", "rule": "hand", "shapes": "[1,8] -> [1,4]", "macs": 32},
+            {"kernel": "body", "rule": "hand", "shapes": "", "macs": 0},
+        ],
         "files": {},
     }
+
+
+def save_project(folder: Path, **more: Any) -> Path:
+    """As `write_project`, with the manifest that makes the folder a library."""
+    manifest = write_project(folder, **more)
+    files = {file.name: manifests.sha256(file) for file in folder.iterdir()}
+    manifest = {"format": manifests.FORMAT, "container": "c", "versions": {"stack-compiler": "0"}, **manifest, "files": files}
+    (folder / manifests.NAME).write_text(json.dumps(manifest))
+    return folder
