@@ -53,23 +53,27 @@ def dsp_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 
 
 def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Value]:
-    """Three pixels x two filters fill the registers; a single pixel shares its loads between four filters instead."""
+    """As many pixels as share a step, up to three, with room for them: scratch memory no larger than the layer's own images, or 1 KB.
+
+    A single pixel shares its loads between four filters instead.
+    """
     op = window.op
-    if op.pixels >= 3:
-        tile = "3x2"
-    elif op.pixels == 2:
-        tile = "2x2"
-    else:
-        tile = "1x4" if op.filters % 4 in (0, 3) else "1x2"
-    return {"tile": tile, "weights": knobs["weights"][0], "unroll": even_unroll(window.steps), "direct": False}
+    room = max(op.batch * op.height * op.width * op.channels + op.pixels * op.filters, 1024)
+    fitting = [pixels for pixels in (3, 2, 1) if pixels <= op.pixels and scratch_words(window, pixels) * 4 <= room]
+    pixels = fitting[0] if fitting else 1
+    tile = f"{pixels}x2" if pixels > 1 or op.filters % 4 in (1, 2) else "1x4"
+    direct = not fitting and True in knobs["direct"]
+    return {"tile": tile, "weights": knobs["weights"][0], "unroll": even_unroll(window.steps), "direct": direct}
+
+
+def scratch_words(window: Window, pixels: int) -> int:
+    return window.words * pixels + -(-window.edge_bytes // 4)
 
 
 def even_unroll(steps: int) -> int:
     """Steps in the body of the loop: all where they are few, else up to nine that divide them, if that is four at least."""
-    if steps <= 10:
-        return steps
     best = factor(steps, 9)
-    return best if best >= 4 else 8
+    return steps if steps <= 16 else best if best >= 4 else 8
 
 
 def tile_of(point: Point) -> tuple[int, int]:
@@ -106,7 +110,6 @@ def kernel(window: Window, point: Point) -> Kernel:
     op = window.op
     pixels, pairs = tile_of(point)
     direct = bool(point["direct"])
-    words = 0 if direct else window.words * pixels
     tiles, tail = divmod(op.pixels, pixels)
     body = tile_lines(window, point, pixels, pairs)
     rest = {**point, "unroll": 1}
@@ -114,7 +117,7 @@ def kernel(window: Window, point: Point) -> Kernel:
     if not window.contiguous:
         lines.append(f"int32_t row = {-op.pad[0]}, column = {-op.pad[1]};")
     if window.edge_bytes:
-        lines.append(f"int8_t *edge = (int8_t *)(scratch + {words});")
+        lines.append(f"int8_t *edge = (int8_t *)(scratch + {window.words * pixels});")
     if tiles > 1:
         body = [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *(f"  {line}" for line in body), "}"]
     lines += body
@@ -126,7 +129,7 @@ def kernel(window: Window, point: Point) -> Kernel:
     text = "\n".join(f"  {line}" for line in lines)
     return Kernel(
         source=f"static void KERNEL({parameters}) {{\n{text}\n}}\n",
-        scratch=4 * words + -(-window.edge_bytes // 4) * 4,
+        scratch=0 if direct else 4 * scratch_words(window, pixels),
         overlap=row_major(op, pixels, reads_first=not direct),
     )
 

@@ -185,9 +185,10 @@ __attribute__((always_inline)) static inline void stack_widen_{pixels}(const int
 
 
 TILES = ((3, 1), (2, 1), (1, 1), (1, 2))  # pixels, pairs of filters
+FLAGS = product((True, False), (True, False), (True, False))  # shared, direct, first
 STEPS = {
     step.name: step.definition()
-    for step in (Step(*tile, *flags) for tile, *flags in product(TILES, *[(True, False)] * 3))
+    for step in (Step(pixels, pairs, *flags) for (pixels, pairs), flags in product(TILES, FLAGS))
     if not (step.direct if step.pixels > 1 else step.first)
 }
 STEPS |= {f"stack_widen_{pixels}": widen(pixels) for pixels in (1, 2, 3)}

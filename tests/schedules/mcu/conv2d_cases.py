@@ -19,7 +19,7 @@ from schedules.space import Point, Space
 Array = np.ndarray[Any, np.dtype[Any]]
 M4 = Machine(thumb2=True, dsp=True, fpu=True)
 GUARD = 64
-FLAGS = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
+FLAGS = ["-std=c99", "-O0", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
 
 
 def conv2d(

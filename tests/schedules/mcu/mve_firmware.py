@@ -1,4 +1,4 @@
-"""Many Helium kernels in one firmware, run in QEMU's MPS3: there is nothing else here that executes their instructions."""
+"""Many kernels in one firmware, run in QEMU: nothing else here executes the instructions of Helium, or of the DSP extension."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -66,11 +66,11 @@ class Firmware:
             self.sources.append(f"static int8_t s{number}[{scratch + 2 * GUARD}] __attribute__((aligned(16)));")
             self.calls.append(f"memset(s{number}, 85, sizeof s{number});")
             self.whole += [(f"s{number}", 0), (f"s{number}", scratch + GUARD)]
-            more = [f"s{number} + {GUARD}"]
+            more = [f"(void *)(s{number} + {GUARD})"]
         self.calls.append(f"memcpy(memory + {x_at}, x{number}, {x.size});")
         self.calls.append(f"kernel{number}({', '.join([f'memory + {x_at}', *names, f'memory + {y_at}', *more])});")
 
-    def run(self, folder: Path) -> list[Array]:
+    def run(self, folder: Path, board: str = "mps3-an547") -> list[Array]:
         whole = [*self.whole, ("memory", self.end - GUARD)]
         text = [
             HEAD,
@@ -86,7 +86,7 @@ class Firmware:
             "}",
         ]
         (folder / "kernels.c").write_text("\n".join(text) + "\n")
-        emulator = Emulator(build(folder), "mps3-an547")
+        emulator = Emulator(build(folder, board), board)
         memory = np.frombuffer(Session(emulator, 0, 0, self.end).run([], 0).outputs, np.int8)
         return [memory[at : at + size] for at, size in self.places]
 
@@ -96,9 +96,9 @@ def table(name: str, array: Array) -> str:
     return f"static const {array.dtype}_t {name}[] __attribute__((aligned(16))) = {{{values}}};"
 
 
-def build(folder: Path) -> Path:
-    board = board_of(find("mps3-an547"))
-    core = toolchain.core_flags("cortex-m55", fpu=True)
+def build(folder: Path, name: str) -> Path:
+    board = board_of(find(name))
+    core = toolchain.core_flags(board.core, board.fpu)
     harness = [FIRMWARE / name for name in (*HARNESS, "link_semihosting.c")]
     objects = [toolchain.compile_source(source, folder, [*core, *toolchain.FIRMWARE]) for source in harness]
     strict = [*core, *toolchain.OPTIMISE, *toolchain.PLAIN, "-Werror", f"-I{FIRMWARE}"]

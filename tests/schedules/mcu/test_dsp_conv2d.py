@@ -10,7 +10,7 @@ from schedules.integer import Conv2D
 from schedules.machine import Machine
 from schedules.mcu.dsp_conv2d import dsp_conv2d
 from schedules.space import Point
-from tests.schedules.mcu import reference
+from tests.schedules.mcu import mve_firmware, reference
 from tests.schedules.mcu.conv2d_cases import compiled, constants, conv2d, images, pointwise, program, run, space
 
 LAYERS = {
@@ -69,6 +69,14 @@ def overlap(op: Conv2D, point: Point) -> int:
     return int(least)
 
 
+def test_scratch_memory_grows_no_larger_than_the_images() -> None:
+    wide = space(pointwise(1, 640, 128, weight_sum=1 << 15))
+    assert wide.default["direct"]
+    assert int(wide.apply(wide.default).mod["main"].attrs["stack.scratch"]) == 0
+    assert space(conv2d((8, 8, 64), 64, pad=(1, 1, 1, 1))).default["tile"] == "3x2"
+    assert space(conv2d((3, 3, 256), 16, pad=(1, 1, 1, 1))).default["tile"] == "1x4"
+
+
 def test_the_rule_declines_what_it_cannot_compute() -> None:
     op = pointwise(4, 8, 8)
     assert dsp_conv2d(program(op), Machine(thumb2=True)) is None
@@ -101,3 +109,17 @@ def test_a_pointwise_layer_that_keeps_its_channels_computes_in_place(tmp_path: P
     assert overlap(op, point) == 0
     found = run(op, point, *compiled(op, [point], tmp_path), x, values, below=0)
     assert np.array_equal(found, reference.run(op, x, *values))
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an505"])
+def test_the_instructions_compute_what_their_portable_forms_do(board: str, tmp_path: Path) -> None:
+    """On an M4 and an M33, output over input: each layer at its default point and at one that turns through all knobs."""
+    mve_firmware.need_tools()
+    firmware, expected = mve_firmware.Firmware(), []
+    for number, op in enumerate(LAYERS.values()):
+        offered, x, constants_ = space(op), images(op), constants(op)
+        for point in (offered.default, {knob: values[(number + 1) % len(values)] for knob, values in offered.knobs.items()}):
+            firmware.add(offered, point, x, constants_, op.pixels * op.filters, overlapped=True)
+            expected.append(reference.run(op, x, *constants_))
+    for found, wanted in zip(firmware.run(tmp_path, board), expected, strict=True):
+        assert np.array_equal(found, wanted.ravel())
