@@ -1,6 +1,6 @@
 """add, subtract and multiply of two quantised tensors, with NumPy's broadcasting.
 
-add:  both on the scale 2 * max(scale1, scale2), with 20 more bits of fraction (15 for int16), then requantised
+add:  both on the scale 2 * max(scale1, scale2), with 20 more bits of fraction (15 for int16), then requantised; of int8 mostly shorter
 mul:  requantize((a - zero_a) * (b - zero_b))
 """
 
@@ -9,9 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax, te, tirx
 
+from relay_passes.integers import fixed_point
 from relay_passes.integers.fixed_point import clamp, one_multiplier
 from relay_passes.integers.intrinsics import requantize
 from relay_passes.integers.island import Island
+from relay_passes.integers.linear_sum import INT8, Plane, same_plane
 from relay_passes.integers.programs import placeholder
 
 MORE_BITS = {"int8": 20, "int16": 15}
@@ -73,11 +75,35 @@ def sum_of_scaled(island: Island, name: str, factors: tuple[np.floating, ...], c
         right = requantize(b * (1 << bits), second, second_shift)
         return requantize(combine(left, right), last, last_shift)
 
-    return binary(island, name, element)
+    plane = None
+    if island.output.dtype == "int8":
+        left, right = (
+            fixed_point.requantize((INT8 - item.one_zero) << bits, factor, shift)
+            for item, factor, shift in zip(island.inputs, (first, second), (first_shift, second_shift), strict=True)
+        )
+        exact = fixed_point.requantize(combine(left[:, None], right), last, last_shift) + island.output.one_zero
+        unit = float(last) * 2.0 ** (last_shift - 31 + bits)
+        slopes = float(first) * 2.0 ** (first_shift - 31) * unit, combine(0, 1) * float(second) * 2.0 ** (second_shift - 31) * unit
+        plane = same_plane(np.clip(exact, island.low, island.high).astype("int64"), slopes, island.low, island.high)
+    return binary(island, name, element) if plane is None else on_plane(island, name, plane)
+
+
+def on_plane(island: Island, name: str, plane: Plane) -> relax.Expr:
+    """The program that computes the same with two multiplications."""
+    a, b = (placeholder(item.value, letter) for item, letter in zip(island.inputs, "ab", strict=True))
+
+    def result(*index: tirx.Var) -> tirx.Expr:
+        left, right = (broadcast(tensor, index).astype("int32") for tensor in (a, b))
+        return clamp((left * plane.m + right * plane.n + plane.k) >> plane.shift, island.low, island.high).astype("int8")
+
+    arguments = [item.value for item in island.inputs]
+    return island.programs.call(name, [a, b, te.compute(island.shape, result, name=name)], arguments)
 
 
 def multiply(island: Island) -> relax.Expr | None:
-    if not is_known(island):
+    """Two of int16 may give int8, as the last step of an LSTM layer does."""
+    narrowing = {item.dtype for item in island.inputs} == {"int16"} and island.output.dtype == "int8"
+    if not is_known(island) and not (narrowing and island.uniform):
         return None
     first, second = (np.float64(item.one_scale) for item in island.inputs)
     factor = one_multiplier(float(first * second / np.float64(island.output.one_scale)))
