@@ -1,6 +1,9 @@
-"""Convolutions, depthwise convolutions and dense layers over int8, with requantisation per filter.
+"""Convolutions, depthwise convolutions and dense layers over int8 weights, with requantisation per filter.
 
     acc = bias + sum of x * w,     y = clip(requantize(acc, multiplier, shift) + y_zero, low, high)
+
+Activations are int8. Where they are int16, sums have 64 bits and TFLite rounds once, with 16 bits of the multiplier; a dense layer from
+int8 to int16 is a step of a recurrent layer.
 
 The zero point of x is folded into the bias, which is exact: beyond the border x is its zero point. A zero point of the weights is folded
 into them where they stay int8; TFLite has none. A dense layer is a 1x1 convolution with a pixel for each row.
@@ -13,7 +16,7 @@ from math import prod
 import numpy as np
 from tvm import relax, te, tirx
 
-from relay_passes.integers.fixed_point import Array, clamp, quantize_multiplier
+from relay_passes.integers.fixed_point import Array, clamp, half_multiplier, quantize_multiplier, requantize_wide
 from relay_passes.integers.intrinsics import requantize
 from relay_passes.integers.island import Island, Operand
 from relay_passes.integers.programs import placeholder
@@ -21,6 +24,7 @@ from relay_passes.rewrite import Graph, constant, op_name, shape
 from schedules.integer import Conv2D, Depthwise
 
 INT8 = np.iinfo("int8")
+KINDS = {("int8", "int8"), ("int16", "int16"), ("int8", "int16")}
 
 
 def symmetric_weights(w: Operand) -> Array | None:
@@ -36,6 +40,8 @@ def symmetric_weights(w: Operand) -> Array | None:
 def effective_scale(island: Island, filters: int, dense: bool) -> Array:
     """The factor from accumulator to result, for each filter, in the precision in which TFLite computes it."""
     x, w = island.inputs[:2]
+    if (x.dtype, island.output.dtype) == ("int8", "int16"):  # SVDF's state; LSTM's has a power of two, where precision is nothing
+        return np.full(filters, np.float64(np.float32(x.one_scale) * np.float32(w.one_scale) / np.float32(island.output.one_scale)))
     output = np.float64(island.output.one_scale)
     if dense and w.scale.size == 1:
         return np.full(filters, np.float64(np.float32(x.scale.reshape(())) * np.float32(w.scale.reshape(()))) / output)
@@ -47,13 +53,13 @@ def power_of_two_from(number: int) -> int:
     return 1 << max(number - 1, 0).bit_length()
 
 
-def body(x: te.Tensor, w: te.Tensor, op: Conv2D | Depthwise) -> te.Tensor:
-    """The sums of products over an image [batch, height, width, channels], int32."""
+def body(x: te.Tensor, w: te.Tensor, op: Conv2D | Depthwise, kind: str) -> te.Tensor:
+    """The sums of products over an image [batch, height, width, channels], of the dtype `kind`."""
     rows, columns = te.reduce_axis((0, op.kernel_h), "r"), te.reduce_axis((0, op.kernel_w), "s")
     channels = te.reduce_axis((0, op.channels), "c")
     depthwise = isinstance(op, Depthwise)
     top, left, _bottom, _right = op.pad
-    border = tirx.const(op.x_zero, "int8")
+    border = tirx.const(op.x_zero, x.dtype)
 
     def product(n: tirx.Var, h: tirx.Var, v: tirx.Var, f: tirx.Var) -> tirx.Expr:
         row = h * op.strides[0] + rows * op.dilation[0] - top
@@ -63,18 +69,18 @@ def body(x: te.Tensor, w: te.Tensor, op: Conv2D | Depthwise) -> te.Tensor:
             inside = te.all(row >= 0, row < op.height, column >= 0, column < op.width)
             pixel = te.if_then_else(inside, pixel, border)
         weight = w[0, rows, columns, f] if depthwise else w[f, rows, columns, channels]
-        return te.sum(pixel.astype("int32") * weight.astype("int32"), axis=[rows, columns] if depthwise else [rows, columns, channels])
+        return te.sum(pixel.astype(kind) * weight.astype(kind), axis=[rows, columns] if depthwise else [rows, columns, channels])
 
     return te.compute((op.batch, op.out_height, op.out_width, op.filters), product, name="acc")
 
 
-def dense_body(x: te.Tensor, w: te.Tensor, filters: int) -> te.Tensor:
-    """The sums of products over rows [..., channels] of any number of dimensions, int32."""
+def dense_body(x: te.Tensor, w: te.Tensor, filters: int, kind: str) -> te.Tensor:
+    """The sums of products over rows [..., channels] of any number of dimensions, of the dtype `kind`."""
     channels = te.reduce_axis((0, int(x.shape[-1])), "c")
 
     def product(*index: tirx.Var) -> tirx.Expr:
         weight = w[index[-1], 0, 0, channels]
-        return te.sum(x[(*index[:-1], channels)].astype("int32") * weight.astype("int32"), axis=channels)
+        return te.sum(x[(*index[:-1], channels)].astype(kind) * weight.astype(kind), axis=channels)
 
     return te.compute((*[int(extent) for extent in x.shape[:-1]], filters), product, name="acc")
 
@@ -127,23 +133,31 @@ def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, w
         narrow=bool(per_filter.min() > INT8.min),
         weight_sum=power_of_two_from(int(np.abs(per_filter).sum(axis=1).max())),
     )
+    wide = island.inputs[0].dtype == "int16"
+    sums = "int64" if wide else "int32"
     x, w = placeholder(value, "x"), te.placeholder(weights.shape, "int8", name="w")
-    scales = [te.placeholder((filters,), "int32", name=item) for item in ("bias", "multiplier", "shift")]
-    acc = dense_body(x, w, filters) if dense else body(x, w, op)
+    scales = [te.placeholder((filters,), dtype, name=item) for item, dtype in (("bias", sums), ("multiplier", "int32"), ("shift", "int32"))]
+    acc = dense_body(x, w, filters, sums) if dense else body(x, w, op, sums)
 
     def result(*index: tirx.Var) -> tirx.Expr:
         start, multiplier, shift = (tensor[index[-1]] for tensor in scales)
-        return clamp(requantize(acc[index] + start, multiplier, shift) + op.y_zero, op.low, op.high).astype("int8")
+        scaled = (requantize_wide if wide else requantize)(acc[index] + start, multiplier, shift)
+        return clamp(scaled + op.y_zero, op.low, op.high).astype(island.output.dtype)
 
     name = "dense" if dense else "depthwise" if kind is Depthwise else "conv2d"
-    folded = (bias - x_zero * per_filter.sum(axis=1)).astype("int32")
+    folded = (bias - x_zero * per_filter.sum(axis=1)).astype(sums)
+    if wide:
+        multiplier, shifts = half_multiplier(multiplier), 15 - shifts
     arguments = [value, constant(weights), constant(folded), constant(multiplier), constant(shifts)]
-    return island.programs.call(name, [x, w, *scales, te.compute(acc.shape, result, name=name)], arguments, op)
+    known = op if island.inputs[0].dtype == island.output.dtype == "int8" else None
+    return island.programs.call(name, [x, w, *scales, te.compute(acc.shape, result, name=name)], arguments, known)
 
 
-def is_int8(island: Island) -> bool:
-    """int8 in and out, one scale each, and weights whose scales run along nothing but the filters."""
-    return island.inputs[0].dtype == island.output.dtype == "int8" and island.inputs[0].uniform and island.output.uniform
+def is_known(island: Island) -> bool:
+    """int8 or int16 in and out, one scale each; int16 without a zero point, as TFLite has it."""
+    x, y = island.inputs[0], island.output
+    symmetric = all(item.one_zero == 0 for item in (x, y) if item.dtype == "int16")
+    return (x.dtype, y.dtype) in KINDS and x.uniform and y.uniform and symmetric
 
 
 def without_pad(x: Operand, graph: Graph) -> tuple[Operand, tuple[int, int, int, int]]:
@@ -162,7 +176,7 @@ def conv2d(island: Island) -> relax.Expr | None:
     x, w = island.inputs
     weights = symmetric_weights(w)
     layouts = (str(attrs.data_layout), str(attrs.out_layout))
-    if weights is None or not is_int8(island) or layouts != ("NHWC", "NHWC"):
+    if weights is None or not is_known(island) or layouts != ("NHWC", "NHWC"):
         return None
     kernel_layout = str(attrs.kernel_layout)
     if w.scale.size > 1 and w.axis != kernel_layout.index("O"):
@@ -198,7 +212,7 @@ def dense(island: Island) -> relax.Expr | None:
     """matmul(x [..., channels], w [channels, filters]) with constant weights."""
     w = island.inputs[1]
     weights = symmetric_weights(w)
-    if weights is None or weights.ndim != 2 or not is_int8(island) or (w.scale.size > 1 and w.axis != 1):
+    if weights is None or weights.ndim != 2 or not is_known(island) or (w.scale.size > 1 and w.axis != 1):
         return None
     return emit(island, Conv2D, np.ascontiguousarray(weights.T)[:, None, None, :], Window())
 

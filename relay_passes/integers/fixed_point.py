@@ -80,6 +80,18 @@ def requantize(x: Value, multiplier: Value | int, shift: Value | int) -> Value:
     return divide_by_power(high_mul(shifted, multiplier), te.max(zero - shift, zero))
 
 
+def half_multiplier(multiplier: Array) -> Array:
+    """The upper 16 bits of multipliers, rounded."""
+    wide = np.asarray(multiplier, "int64")
+    return np.where(wide >= 0x7FFF0000, 0x7FFF, (wide + (1 << 15)) >> 16).astype("int32")
+
+
+def requantize_wide(x: Value, multiplier: Value, shift: Value) -> Value:
+    """x * multiplier / 2^shift for x in int64 and a multiplier of 16 bits, rounded once: TFLite's MultiplyByQuantizedMultiplier there."""
+    bits = shift.astype("int64")
+    return ((x * multiplier.astype("int64") + (tirx.const(1, "int64") << (bits - 1))) >> bits).astype("int32")
+
+
 def exp_of_negative(x: Array, integer_bits: int = 5) -> Array:
     """exp(x) as Q0.31 for x <= 0 with at most five integer bits: a polynomial on [-1/4, 0), times a constant for each bit of the rest."""
     fraction_bits = 31 - integer_bits

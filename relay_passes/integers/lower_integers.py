@@ -20,6 +20,7 @@ from relay_passes.integers import (
     channels_last,
     concatenation,
     convolution,
+    curves,
     move_dequantize,
     pooling,
     reduction,
@@ -33,6 +34,7 @@ from relay_passes.integers.comparison import comparison_rule
 from relay_passes.integers.island import Island, Quantization, match, operand
 from relay_passes.integers.programs import Programs
 from relay_passes.integers.tables import table_rule
+from relay_passes.integers.weighted_memory import weighted_memory_rule
 from relay_passes.rewrite import MAX_WALKS, Graph, Rule, Walk, array, dtype, op_name, rewrites, variables
 
 Lowering = Callable[[Island], relax.Expr | None]
@@ -47,6 +49,7 @@ LOWERINGS: dict[str, Lowering] = {
     **reduction.LOWERINGS,
     **arithmetic.LOWERINGS,
     **softmax.LOWERINGS,
+    **curves.LOWERINGS,
     **resize.LOWERINGS,
     **concatenation.LOWERINGS,
     **requantize.LOWERINGS,
@@ -123,7 +126,7 @@ def lower_integers(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         if not isinstance(function, relax.Function):
             continue
         function = settle(function, module, [signed.RULES, channels_last.RULES])
-        islands_first = [island_rule(programs), table_rule(programs), comparison_rule(programs)]
+        islands_first = [make(programs) for make in (island_rule, table_rule, weighted_memory_rule, comparison_rule)]
         function = settle(function, module, [islands_first, move_dequantize.RULES])
         islands += float_islands(function)
         function = settle(function, module, [[border_rule(programs)]])

@@ -106,10 +106,10 @@ def absolute(x: Operand, output: Quantization) -> Array:
     return fixed.requantize(distance, *one_multiplier(float(np.float32(x.one_scale) / np.float32(output.one_scale)))) + output.one_zero
 
 
-def half_multiplier(real: np.float32) -> tuple[int, int]:
+def short_multiplier(real: np.float32) -> tuple[int, int]:
     """A factor as a 16-bit multiplier and an exponent."""
     multiplier, exponent = quantize_multiplier(float(real))
-    return (0x7FFF if int(multiplier) >= 0x7FFF0000 else (int(multiplier) + (1 << 15)) >> 16), int(exponent)
+    return int(fixed.half_multiplier(multiplier)), int(exponent)
 
 
 def saturate(x: Array) -> Array:
@@ -125,8 +125,8 @@ def high_mul_16(a: Array, b: Array | int) -> Array:
 def hard_swish(x: Operand, output: Quantization) -> Array | None:
     """In 16 bits: x scaled to the result, times (x / 3 + 1) / 2 held to 0 ... 1."""
     fine = np.float32(1 / 128) * np.float32(x.one_scale)
-    scale, exponent = half_multiplier(fine / np.float32(output.one_scale))
-    gate, gate_exponent = half_multiplier(fine / np.float32(3.0 / 32768.0))
+    scale, exponent = short_multiplier(fine / np.float32(output.one_scale))
+    gate, gate_exponent = short_multiplier(fine / np.float32(3.0 / 32768.0))
     if exponent > 0:
         return None  # TFLite Micro refuses it
     shifted = (np.arange(-128, 128, dtype="int64") - x.one_zero) * (1 << 7)

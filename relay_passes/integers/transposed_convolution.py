@@ -9,7 +9,7 @@ taps there are differs from pixel to pixel.
 import numpy as np
 from tvm import relax, te, tirx
 
-from relay_passes.integers.convolution import effective_scale, is_int8, symmetric_weights
+from relay_passes.integers.convolution import effective_scale, is_known, symmetric_weights
 from relay_passes.integers.fixed_point import clamp, quantize_multiplier
 from relay_passes.integers.intrinsics import requantize
 from relay_passes.integers.island import Island
@@ -22,7 +22,7 @@ def transposed(island: Island) -> relax.Expr | None:
     attrs = island.call.attrs
     weights, layout = symmetric_weights(w), str(attrs.kernel_layout)
     plain = str(attrs.data_layout) == "NHWC" and int(attrs.groups) == 1 and all(int(item) == 1 for item in attrs.dilation)
-    if weights is None or not plain or not is_int8(island) or (w.scale.size > 1 and w.axis != layout.index("O")):
+    if weights is None or not plain or not is_known(island) or (w.scale.size > 1 and w.axis != layout.index("O")):
         return None
     weights = np.ascontiguousarray(weights.transpose([layout.index(letter) for letter in "OHWI"]))
     filters, kernel_h, kernel_w, depth = weights.shape

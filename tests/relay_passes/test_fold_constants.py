@@ -50,7 +50,10 @@ CASES: list[Callable[[], relax.Expr]] = [
     lambda: op.exp(SIGNED),
     lambda: op.log(A),
     lambda: op.power(A, B),
-    *[lambda name=name: getattr(op, name)(SIGNED) for name in ("floor", "ceil", "round", "sin", "cos", "square", "sign", "tanh", "sigmoid")],
+    *[
+        lambda name=name: getattr(op, name)(SIGNED)
+        for name in ("floor", "ceil", "round", "sin", "cos", "square", "sign", "tanh", "sigmoid")
+    ],
     *[lambda name=name: getattr(op.nn, name)(SIGNED) for name in ("relu", "silu", "gelu")],
     lambda: op.nn.leakyrelu(SIGNED, 0.3),
     lambda: op.isnan(SIGNED),
