@@ -18,7 +18,7 @@ from schedules.cpu.access import accesses, blocks_of, is_reduction, trivial
 from schedules.cpu.loops import extent
 from schedules.cpu.nest import fuse_loops, split_digits
 from schedules.machine import Machine
-from schedules.mcu.loops import attempt, costly, instances, nearest_divisor, reducing, unroll_by
+from schedules.mcu.loops import attempt, costly, instances, is_output, nearest_divisor, reducing, unroll_in_c
 from schedules.space import Point, Space
 
 WORTH_UNROLLING = 32  # iterations; shorter loops save less than the code that it takes
@@ -28,7 +28,7 @@ def fallback(program: tirx.PrimFunc, machine: Machine) -> Space:
     return Space(
         rule="fallback",
         knobs={"channels": (1, 2, 4, 8), "unroll": (1, 2, 4, 8)},
-        default={"channels": 4, "unroll": 4},
+        default={"channels": 4, "unroll": 8},
         apply=lambda point: apply(program, point),
     )
 
@@ -54,11 +54,6 @@ def apply(program: tirx.PrimFunc, point: Point) -> Schedule:
 
 def names(sch: Schedule) -> list[str]:
     return [str(sch.get(block).name_hint) for block in blocks_of(sch)]
-
-
-def is_output(sch: Schedule, block: SBlockRV) -> bool:
-    written = set(sch.mod["main"].params)
-    return any(region.source in written for region in sch.get(block).writes)
 
 
 def inline_cheap(sch: Schedule) -> Schedule:
@@ -147,7 +142,7 @@ def finish(sch: Schedule, block: SBlockRV, tiled: bool, unroll: int) -> None:
             sch.unroll(loop)
         length = extent(sch, reduced[-1]) or 1
         if not results and short and length >= WORTH_UNROLLING:
-            unroll_by(sch, reduced[-1], nearest_divisor(length, unroll))
+            unroll_in_c(sch, reduced[-1], nearest_divisor(length, unroll))
         return
     if tiled and is_output(sch, block):
         sch.unroll(loops[-1])
@@ -157,7 +152,7 @@ def finish(sch: Schedule, block: SBlockRV, tiled: bool, unroll: int) -> None:
         loops = fuse_loops(sch, block, 0)
     alone = loops and not any(same(sch, loops[-1], loop) for loop in around_others(sch, block))
     if alone and short and not moves(sch, block) and (length := extent(sch, loops[-1]) or 1) >= WORTH_UNROLLING:
-        unroll_by(sch, loops[-1], nearest_divisor(length, unroll))
+        unroll_in_c(sch, loops[-1], nearest_divisor(length, unroll))
 
 
 def moves(sch: Schedule, block: SBlockRV) -> bool:

@@ -13,6 +13,7 @@ from schedules.cpu.access import block_realize
 from schedules.cpu.loops import extent
 
 CHEAP = frozenset({"prim.if_then_else", "prim.likely"})
+UNROLL = "stack.unroll"  # an annotation that the C printer knows
 MANY_TERMS = 16  # additions and multiplications, those in indices included
 
 
@@ -29,6 +30,11 @@ def reducing(sch: Schedule, block: SBlockRV) -> list[bool]:
         if axis.iter_type == tirx.IterVar.CommReduce:
             tvm_ffi.structural_walk(value, (tirx.Var, reduced.add))
     return [sch.get(loop).loop_var in reduced for loop in sch.get_loops(block)]
+
+
+def is_output(sch: Schedule, block: SBlockRV) -> bool:
+    written = set(sch.mod["main"].params)
+    return any(region.source in written for region in sch.get(block).writes)
 
 
 def costly(sch: Schedule, block: SBlockRV) -> bool:
@@ -59,9 +65,7 @@ def nearest_divisor(length: int, wanted: int) -> int:
     return max(d for d in range(1, wanted + 1) if length % d == 0)
 
 
-def unroll_by(sch: Schedule, loop: LoopRV, factor: int) -> None:
-    """`factor` iterations of `loop` one after the other in one."""
+def unroll_in_c(sch: Schedule, loop: LoopRV, factor: int) -> None:
+    """Leave it to the C compiler to do `factor` iterations of `loop` in one."""
     if factor > 1:
-        outer, inner = sch.split(loop, [None, factor])
-        sch.unroll(inner)
-        del outer
+        sch.annotate(loop, UNROLL, factor)

@@ -129,7 +129,7 @@ def cast_like(choice: Guarded, value: tirx.Expr) -> tirx.Expr:
 def repeat(node: tirx.For, body: tirx.Stmt) -> tirx.For:
     var = tirx.Var(node.loop_var.name, node.loop_var.ty)
     body = tvm_ffi.structural_map(body, (tirx.Var, lambda other: var if other.same_as(node.loop_var) else other))
-    return tirx.For(var, node.min, node.extent, node.kind, body)
+    return tirx.For(var, node.min, node.extent, node.kind, body, None, node.annotations)
 
 
 def tighten(node: tirx.For, body: tirx.IfThenElse) -> tirx.Stmt:
@@ -146,7 +146,7 @@ def tighten(node: tirx.For, body: tirx.IfThenElse) -> tirx.Stmt:
     analyzer = Analyzer()
     inner = tirx.IfThenElse(tirx.all(*inside), body.then_case, None) if inside else body.then_case
     first = analyzer.simplify(first)
-    result: tirx.Stmt = tirx.For(node.loop_var, first, analyzer.simplify(end - first), node.kind, inner)
+    result: tirx.Stmt = tirx.For(node.loop_var, first, analyzer.simplify(end - first), node.kind, inner, None, node.annotations)
     return tirx.IfThenElse(tirx.all(*outside), result, None) if outside else result
 
 

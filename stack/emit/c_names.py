@@ -14,12 +14,14 @@ KEYWORDS = {
 }  # fmt: skip
 NOISE = re.compile(r"^(?:v_|T_|p_|lv\d*_)+|(?:_intermediate|_red|_local|_global)+(?=_|$)")
 
+LONG = {"PadInput": "padded", "pad_temp": "padded", "conv2d_nhwc": "acc", "group_conv2d_nhwc": "acc", "matmul": "acc"}  # TVM's names
 SPLIT = re.compile(r"(?:_[01])+$")  # what a split adds to a loop's name
 
 
 def clean(name: str) -> str:
     """The nearest word that C takes as a name."""
     word = re.sub(r"\W+", "_", name)
+    word = LONG.get(NOISE.sub("", word), word)
     word = "i" if "_fused" in word else SPLIT.sub("", NOISE.sub("", word)).strip("_") or "v"
     return f"v{word}" if word[0].isdigit() else word
 

@@ -6,7 +6,7 @@ Inlining leaves such expressions behind. Only what is computed in any case is na
 without it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import tvm
 from tvm import tirx
@@ -33,17 +33,18 @@ def lazy(expr: tirx.Expr) -> int:
 
 
 class Numbering:
-    """Equal expressions have equal numbers; `loading` has those that read memory."""
+    """Equal expressions have equal numbers; `reads` has the buffers that each of them reads."""
 
     def __init__(self) -> None:
         self.numbers: dict[tuple[object, ...], int] = {}
-        self.loading: set[int] = set()
+        self.reads: dict[int, frozenset[tirx.Expr]] = {}
 
     def number(self, expr: tirx.Expr) -> int:
         key = self.key(expr)
         number = self.numbers.setdefault(key, len(self.numbers))
-        if isinstance(expr, TensorLoad) or not self.loading.isdisjoint(key[3:]):
-            self.loading.add(number)
+        if number not in self.reads:
+            own = frozenset([expr.source]) if isinstance(expr, TensorLoad) else frozenset()
+            self.reads[number] = own.union(*(self.reads[self.number(child)] for child in children(expr)))
         return number
 
     def key(self, expr: tirx.Expr) -> tuple[object, ...]:
@@ -72,8 +73,11 @@ def worth_a_name(expr: tirx.Expr) -> bool:
     return not isinstance(expr, LEAVES)
 
 
-def repeated(roots: Sequence[tirx.Expr], numbering: Numbering) -> list[tirx.Expr]:
-    """What `roots` compute more than once, operands first; what repeats only as part of a larger repetition is left out."""
+def repeated(roots: Sequence[tirx.Expr], numbering: Numbering, changing: Collection[tirx.Expr]) -> list[tirx.Expr]:
+    """What `roots` compute more than once, operands first; what repeats only as part of a larger repetition is left out.
+
+    `changing` are the buffers that are written between them.
+    """
     uses: dict[int, int] = {}
 
     def count(expr: tirx.Expr) -> None:
@@ -89,6 +93,6 @@ def repeated(roots: Sequence[tirx.Expr], numbering: Numbering) -> list[tirx.Expr
     for root in roots:
         for expr in numbering.always(root):
             number = numbering.number(expr)
-            if uses[number] > 1 and number not in found and worth_a_name(expr):
+            if uses[number] > 1 and number not in found and worth_a_name(expr) and numbering.reads[number].isdisjoint(changing):
                 found[number] = expr
     return list(found.values())

@@ -6,18 +6,20 @@ for i in range(16):                       for (int i = 0; i < 16; i++) {
                                           }
 """
 
+import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import Range, TensorLoad
 from tvm.sym import detect_linear_equation
 
+from schedules.mcu.loops import UNROLL
 from stack.emit import c_types as c
 from stack.emit.c_expressions import Expressions
-from stack.emit.c_names import Names
+from stack.emit.c_names import Names, clean
 from stack.emit.c_places import Place, Use, are_scalars, elements
 from stack.emit.c_share import repeated
 
@@ -30,6 +32,7 @@ class Statements:
 
     def __init__(self, expressions: Expressions, names: Names, used: Use, offsets: dict[tirx.Expr, int], distinct: bool) -> None:
         self.expressions, self.names, self.used, self.offsets, self.distinct = expressions, names, used, offsets, distinct
+        self.parameters = set(expressions.places)
         self.lines: list[str] = []
         self.depth = 1
         self.pending: list[tuple[str, str]] = []  # type and name of variables that the next stores may declare
@@ -45,7 +48,9 @@ class Statements:
 
     def emit(self, statement: tirx.Stmt) -> None:
         if isinstance(statement, tirx.SeqStmt):
-            for part in statement.seq:
+            for index, part in enumerate(statement.seq):
+                if isinstance(part, tirx.BufferStore) and not (index and isinstance(statement.seq[index - 1], tirx.BufferStore)):
+                    self.share_in_run(statement.seq[index:])
                 self.emit(part)
         elif isinstance(statement, tirx.AllocBuffer):
             self.allocate(statement.buffer)
@@ -81,7 +86,7 @@ class Statements:
         dtype = self.expressions.dtype_of_buffer(buffer)
         kind, size = c.DECLARED[dtype], elements(buffer)
         if are_scalars(buffer, self.used):
-            wanted = "acc" if buffer.name.endswith(("_local", "_red")) else buffer.name
+            wanted = "acc" if buffer.name.endswith(("_local", "_red")) else clean(buffer.name)
             scalars = tuple(self.names.new(wanted if size == 1 else f"{wanted}{i}") for i in range(size))
             self.expressions.places[buffer] = Place("", dtype, size, scalars)
             self.pending += [(kind, name) for name in scalars]
@@ -95,10 +100,10 @@ class Statements:
             start = f"((char *)scratch + {offset})" if offset else "scratch"
             self.line(f"{kind} *{name} = ({kind} *){start};" if offset else f"{kind} *{name} = {start};")
 
-    def share(self, roots: Sequence[tirx.Expr]) -> None:
-        """Give names to what `roots` compute more than once."""
+    def share(self, roots: Sequence[tirx.Expr], changing: Collection[tirx.Expr] = ()) -> None:
+        """Give names to what `roots` compute more than once, and what is written between them, `changing`, does not change."""
         printer = self.expressions
-        for expr in repeated(roots, printer.numbering):
+        for expr in repeated(roots, printer.numbering, changing):
             if printer.numbering.number(expr) in printer.named:
                 continue
             text = printer.emit(expr)
@@ -106,46 +111,64 @@ class Statements:
                 continue  # as short as a name, now that its variable has one
             kind = "int" if str(expr.ty) == "bool" else c.NAMES[text.kind]
             self.declare_pending()
-            name = self.names.new("t")
+            name = self.names.new(self.expressions.places[expr.source].name if isinstance(expr, TensorLoad) else "t")
             self.line(f"const {kind} {name} = {text.text};")
             printer.named[printer.numbering.number(expr)] = c.Text(name, c.POSTFIX, text.kind)
 
-    def forget_loads(self) -> None:
-        """Drop the names of what a store may change; what depends on variables alone keeps its name to the end of its scope."""
+    def share_in_run(self, statements: Sequence[tirx.Stmt]) -> None:
+        """The same for the stores at the beginning of `statements`."""
+        run = list(itertools.takewhile(lambda statement: isinstance(statement, tirx.BufferStore), statements))
+        if len(run) > 1:
+            roots = [root for store in run for root in (store.indices[0], self.update(store)[1])]
+            self.share(roots, self.clobbered({store.buffer for store in run}))
+
+    def clobbered(self, stored: set[tirx.Expr]) -> set[tirx.Expr]:
+        """What changes when `stored` are written: all parameters where one of them may lie over another."""
+        return stored | self.parameters if not self.distinct and not stored.isdisjoint(self.parameters) else stored
+
+    def forget(self, stored: set[tirx.Expr] | None) -> None:
+        """Drop the names of what writing `stored` changes, None: anything; other names live to the end of their scope."""
         printer = self.expressions
-        printer.named = {number: text for number, text in printer.named.items() if number not in printer.numbering.loading}
+        changed = None if stored is None else self.clobbered(stored)
+        reads = printer.numbering.reads
+        kept = {n: text for n, text in printer.named.items() if not reads[n] or (changed is not None and reads[n].isdisjoint(changed))}
+        printer.named = kept
 
     def value(self, expr: tirx.Expr) -> tuple[str, c.Text]:
         self.share([expr])
         text = self.expressions.emit(expr)
-        self.forget_loads()
-        dtype = str(expr.ty)
-        return "int" if dtype == "bool" else c.NAMES[text.kind], text
+        return "int" if str(expr.ty) == "bool" else c.NAMES[text.kind], text
+
+    def update(self, store: tirx.BufferStore) -> tuple[str, tirx.Expr]:
+        """The operator of an assignment, and what stands behind it."""
+        old, value = tirx.BufferLoad(store.buffer, store.indices), store.value
+        sign = UPDATES.get(type(value), "=")
+        if sign != "=" and self.same(value.a, old):
+            return sign, value.b
+        if sign == "+=" and self.same(value.b, old):
+            return sign, value.a
+        return "=", value
 
     def store(self, store: tirx.BufferStore) -> None:
         printer = self.expressions
-        old = tirx.BufferLoad(store.buffer, store.indices)
-        update = UPDATES.get(type(store.value))
-        value = store.value
-        if update and self.same(value.a, old):
-            value = value.b
-        elif update == "+=" and self.same(value.b, old):
-            value = value.a
-        else:
-            update = None
+        sign, value = self.update(store)
         self.share([store.indices[0], value])
         target = printer.element(store.buffer, store.indices)
-        text = printer.emit(value).text
-        self.forget_loads()
+        if sign == "+=" and isinstance(value, tirx.Mul) and str(value.ty) == "float32":
+            factors = [printer.emit(factor).text for factor in (value.a, value.b)]
+            sign, text = "=", f"stack_macf({target}, {', '.join(factors)})"
+        else:
+            text = printer.emit(value).text
+        self.forget({store.buffer})
         kind = next((kind for kind, name in self.pending if name == target), None)
-        if kind is not None and update is None:
+        if kind is not None and sign == "=":
             self.pending.remove((kind, target))
             self.line(f"{kind} {target} = {text};")
             return
         self.declare_pending()
-        if update and text.startswith("-") and text[1:].isdigit():
-            update, text = "-=" if update == "+=" else "+=", text[1:]
-        self.line(f"{target} {update or '='} {text};")
+        if sign != "=" and text.startswith("-") and text[1:].isdigit():
+            sign, text = "-=" if sign == "+=" else "+=", text[1:]
+        self.line(f"{target} {sign} {text};")
 
     def same(self, a: tirx.Expr, b: tirx.Expr) -> bool:
         numbering = self.expressions.numbering
@@ -153,6 +176,7 @@ class Statements:
 
     def block(self, head: str, body: tirx.Stmt) -> None:
         """`head {` and the body; the caller closes it."""
+        self.forget(None)  # the body may change what was read, and be repeated
         self.line(f"{head} {{")
         self.names.push()
         named = dict(self.expressions.named)
@@ -175,6 +199,8 @@ class Statements:
         self.names.push()
         name = self.names.new(loop.loop_var.name)
         printer.variables[loop.loop_var] = c.Text(name, c.POSTFIX, "i32")
+        if UNROLL in loop.annotations:
+            self.line(f"#pragma GCC unroll {int(loop.annotations[UNROLL])}")
         step = f"{name}++" if loop.step is None or int(loop.step) == 1 else f"{name} += {int(loop.step)}"
         self.block(f"for (int {name} = {first.text}; {name} < {end.inside(c.SHIFT)}; {step})", loop.body)
         self.line("}")
@@ -240,7 +266,9 @@ def in_steps(loop: tirx.For) -> tirx.For:
 
     tvm_ffi.structural_walk(loop.body, [(tirx.Mul, product), (tirx.Var, variable)])
     step = math.gcd(*factors) if factors else 1
-    if step < 2 or len(uses) != len(factors) or not isinstance(loop.extent, tirx.IntImm) or not isinstance(loop.min, tirx.IntImm):
+    split = loop.loop_var.name.endswith("_0")
+    known = isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm)
+    if not split or not known or step < 2 or len(uses) != len(factors):
         return loop
     dtype = str(loop.loop_var.ty)
     var = tirx.Var(loop.loop_var.name, dtype)
@@ -253,4 +281,4 @@ def in_steps(loop: tirx.For) -> tirx.For:
 
     body = tvm_ffi.structural_map(loop.body, (tirx.Mul, divide))
     first, extent = (tirx.const(int(value) * step, dtype) for value in (loop.min, loop.extent))
-    return tirx.For(var, first, extent, loop.kind, body, step=tirx.const(step, dtype))
+    return tirx.For(var, first, extent, loop.kind, body, None, loop.annotations, tirx.const(step, dtype))

@@ -237,11 +237,9 @@ def text(make: Callable[[], Made]) -> str:
 def test_an_elementwise_program_is_one_loop() -> None:
     assert text(lambda: each(pair(2, 20), lambda a, b: tirx.max(a, b))) == (
         "static void f(const int8_t *x, const int8_t *w, int8_t *y) {\n"
-        "  for (int i = 0; i < 40; i += 4) {\n"
+        "  #pragma GCC unroll 8\n"
+        "  for (int i = 0; i < 40; i++) {\n"
         "    y[i] = stack_max(x[i], w[i]);\n"
-        "    y[i + 1] = stack_max(x[i + 1], w[i + 1]);\n"
-        "    y[i + 2] = stack_max(x[i + 2], w[i + 2]);\n"
-        "    y[i + 3] = stack_max(x[i + 3], w[i + 3]);\n"
         "  }\n"
         "}\n"
     )
@@ -250,7 +248,7 @@ def test_an_elementwise_program_is_one_loop() -> None:
 def test_padding_becomes_the_ends_of_loops() -> None:
     source = text(padded_product)
     assert "for (int ax0_1 = stack_max(0, 1 - ax0); ax0_1 < stack_min(3, 21 - ax0); ax0_1++) {" in source
-    assert "acc += x[ax0 + ax0_1 - 1] * w[ax0_1];" in source
+    assert "acc = stack_macf(acc, x[ax0 + ax0_1 - 1], w[ax0_1]);" in source
 
 
 def test_a_concatenation_is_copies() -> None:
