@@ -16,21 +16,24 @@ from stack.frontends.tflite.graph import Affine
 from stack.frontends.tflite.operators.hybrid import images
 from stack.frontends.tflite.operators.hybrid import rows as rows_of
 
-SAME, VALID = 0, 1
+SAME = 0
+Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 
-def same_pads(extents: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]) -> Pads:
-    """What SAME pads: as little as gives ceil(extent / stride) results, the odd one behind."""
-    before, after = [], []
-    for extent, taps, stride, step in zip(extents, kernel, strides, dilation, strict=True):
-        total = max((-(-extent // stride) - 1) * stride + (taps - 1) * step + 1 - extent, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
-    return before[0], before[1], after[0], after[1]
+def borders(c: Conversion, extents: Pair, kernel: tuple[int, ...], strides: Pair, dilation: Pair = (1, 1)) -> Pads:
+    """What SAME pads: as little as gives ceil(extent / stride) results, the odd one behind. VALID pads nothing."""
+    if c.option("padding") != SAME:
+        return 0, 0, 0, 0
+    totals = [
+        max((-(-extent // stride) - 1) * stride + (taps - 1) * step + 1 - extent, 0)
+        for extent, taps, stride, step in zip(extents, kernel, strides, dilation, strict=True)
+    ]
+    top, left = (total // 2 for total in totals)
+    return top, left, totals[0] - top, totals[1] - left
 
 
-def window(c: Conversion) -> tuple[tuple[int, int], tuple[int, int]]:
+def window(c: Conversion) -> tuple[Pair, Pair]:
     """Strides and dilation of a convolution."""
     strides = (c.option("stride_h"), c.option("stride_w"))
     dilation = (c.option("dilation_h_factor"), c.option("dilation_w_factor"))
@@ -70,7 +73,7 @@ def convolution(c: Conversion) -> relax.Expr:
     (_, height, width, channels), (filters, *kernel, depth) = c.shape(0), c.shape(1)
     if not depth or channels % depth or filters % (channels // depth):
         raise Refused(f"{channels} channels and {filters} filters over {depth} of them do not fit")
-    pads = same_pads((height, width), tuple(kernel), strides, dilation) if c.option("padding") == SAME else (0, 0, 0, 0)
+    pads = c.node.options.get("pads") or borders(c, (height, width), tuple(kernel), strides, dilation)
     result = relax.op.nn.conv2d(
         images(c), c.real(1), strides, pads, dilation, groups=channels // depth, data_layout="NHWC", kernel_layout="OHWI"
     )  # fmt: skip
@@ -83,7 +86,7 @@ def depthwise(c: Conversion) -> relax.Expr:
     (_, height, width, channels), (one, *kernel, filters) = c.shape(0), c.shape(1)
     if one != 1 or not channels or filters % channels:
         raise Refused(f"its weights of shape {list(c.shape(1))} do not fit {channels} channels")
-    pads = same_pads((height, width), tuple(kernel), strides, dilation) if c.option("padding") == SAME else (0, 0, 0, 0)
+    pads = c.node.options.get("pads") or borders(c, (height, width), tuple(kernel), strides, dilation)
     result = relax.op.nn.conv2d(
         images(c), c.real(1), strides, pads, dilation, groups=channels, data_layout="NHWC", kernel_layout="IHWO"
     )  # fmt: skip
@@ -117,7 +120,7 @@ def transposed(c: Conversion) -> relax.Expr:
         raise Refused(f"its strides {list(strides)} must be positive")
     batch, out_height, out_width, filters = c.target(0)
     (rows, *kernel, depth), (count, height, width, channels) = c.shape(1), c.shape(2)
-    pads = same_pads((out_height, out_width), tuple(kernel), strides, (1, 1)) if c.option("padding") == SAME else (0, 0, 0, 0)
+    pads = borders(c, (out_height, out_width), tuple(kernel), strides)
     reached = [
         (extent - 1) * stride + taps - before - after
         for extent, stride, taps, before, after in zip((height, width), strides, kernel, pads[:2], pads[2:], strict=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tvm import relax
 
 from stack.frontends.tflite.conversion import Conversion, Converter, Refused
-from stack.frontends.tflite.operators.convolution import SAME, expect_rank, same_pads
+from stack.frontends.tflite.operators.convolution import borders, expect_rank
 
 
 def pool(operator: Callable[..., relax.Expr], square: bool = False) -> Converter:
@@ -15,7 +15,8 @@ def pool(operator: Callable[..., relax.Expr], square: bool = False) -> Converter
         strides = (c.option("stride_h"), c.option("stride_w"))
         if min(*size, *strides) < 1:
             raise Refused(f"its window {list(size)} and strides {list(strides)} must be positive")
-        pads = same_pads(c.shape(0)[1:3], size, strides, (1, 1)) if c.option("padding") == SAME else (0, 0, 0, 0)
+        _, height, width, _ = c.shape(0)
+        pads = borders(c, (height, width), size, strides)
         data = c.real(0)
         data = c.emit(relax.op.multiply(data, data)) if square else data
         result = operator(data, size, strides, pads, layout="NHWC")
