@@ -190,7 +190,11 @@ static inline int32_t stack_reciprocal(int32_t v) {
   return r > INT32_MAX / 2 ? INT32_MAX : r * 2;
 }""",
     "stack_clip": """\
-static inline int32_t stack_clip(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }""",
+/* in two steps, which compilers know as SSAT and USAT */
+static inline int32_t stack_clip(int32_t v, int32_t low, int32_t high) {
+  int32_t raised = v > low ? v : low;
+  return raised < high ? raised : high;
+}""",
     "stack_clipf": """\
 static inline float stack_clipf(float v, float low, float high) { return v < low ? low : v > high ? high : v; }""",
     "stack_min": """\
