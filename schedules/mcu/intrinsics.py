@@ -251,8 +251,13 @@ static inline int32x4_t stack_mve_lanes(int32_t a, int32_t b, int32_t c, int32_t
 def used(sources: Iterable[str]) -> list[str]:
     """The definitions of all intrinsics that `sources` call, themselves or through another, in the order of the table."""
     wanted: set[str] = set()
-    words = {word for source in sources for word in re.findall(r"\w+", source)}
+    words = {word for source in sources for word in words_of(source)}
     while found := (words & INTRINSICS.keys()) - wanted:
         wanted |= found
-        words = {word for name in found for word in re.findall(r"\w+", INTRINSICS[name])}
+        words = {word for name in found for word in words_of(INTRINSICS[name])}
     return [text for name, text in INTRINSICS.items() if name in wanted]
+
+
+def words_of(source: str) -> list[str]:
+    """The words of C code, without those of its comments."""
+    return re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL))
