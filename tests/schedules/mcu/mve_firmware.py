@@ -44,11 +44,13 @@ class Firmware:
         self.end = 0
 
     def add(self, space: Space, point: Point, x: Array, constants: Sequence[Array], size: int, overlapped: bool = False) -> None:
-        """A kernel that makes `size` bytes of the activation `x`; `overlapped`: over it, as far as the kernel allows."""
+        """A kernel that makes `size` bytes of the activation `x`, and of `constants`, packed where the space packs them.
+
+        `overlapped`: over the activation, as far as the kernel allows.
+        """
         number = len(self.calls)
         attributes = space.apply(point).mod["main"].attrs
-        assert space.pack is not None
-        packed = space.pack(point, constants)
+        packed = space.pack(point, constants) if space.pack else constants
         names = [f"c{number}_{place}" for place in range(len(packed))]
         self.sources += [table(name, array) for name, array in zip([f"x{number}", *names], [x, *packed], strict=True)]
         self.sources.append(str(attributes["stack.c"]).replace("KERNEL", f"kernel{number}"))
