@@ -15,7 +15,8 @@ def long_dense(turn: int) -> str:
     lines = ["0:", *step * turn, "cmp %[x], %[end]", "bne 0b"]
     return f"""\
 /* low, high: sums of x, up to end, times the weights of four filters, A and B in the first, C and D in the second */
-static inline const int32_t *stack_long_dense_{turn}(const int8_t *x, const int8_t *end, const int32_t *w, uint32_t *low, int32_t *high) {{
+__attribute__((always_inline)) static inline const int32_t *stack_long_dense_{turn}(
+    const int8_t *x, const int8_t *end, const int32_t *w, uint32_t *low, int32_t *high) {{
 #if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
   int32_t t, word, pair;
   __asm volatile(
@@ -47,16 +48,18 @@ def short_dense() -> str:
     lines = [".syntax unified", "0:", *body, "adds %[at], %[at], #2", "bne 0b"]
     return f"""\
 /* s: sums of x, up to end, times the weights of four filters: A, first halves, C, second halves */
-static inline const int32_t *stack_short_dense(const int8_t *x, const int8_t *end, const int32_t *w, int32_t *s) {{
+__attribute__((always_inline)) static inline const int32_t *stack_short_dense(
+    const int8_t *x, const int8_t *end, const int32_t *w, int32_t *s) {{
   int32_t at = (int32_t)(x - end);
-#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
-  int32_t t, word, h;
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1 && !defined(__OPTIMIZE_SIZE__) /* -Os: GCC gives no r8 to r11 */
+  int32_t t, word, h, s0 = s[0], s1 = s[1], s2 = s[2], s3 = s[3];
   __asm volatile(
 {_text(lines)}
-    : [w] "+l"(w), [at] "+l"(at), {", ".join(f'[s{i}] "+h"(s[{i}])' for i in range(4))},
+    : [w] "+l"(w), [at] "+l"(at), {", ".join(f'[s{i}] "+h"(s{i})' for i in range(4))},
       [t] "=&l"(t), [word] "=&l"(word), [h] "=&l"(h)
     : [x0] "l"(end), [x1] "l"(end + 1)
     : "cc", "memory");
+  s[0] = s0, s[1] = s1, s[2] = s2, s[3] = s3;
 #else
   for (; at; at++, w++) {{
     int32_t words[] = {{(int8_t)*w, (int16_t)*w, (int8_t)(*w >> 16), *w >> 16}};

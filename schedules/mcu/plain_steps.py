@@ -28,7 +28,7 @@ def long_sums(words: int, filters: int) -> str:
     temporaries = [("t", "t"), *([(f"x{p}", f"x{p}") for p in range(words)] if words < 3 else [])]
     return f"""\
 /* low, high: sums of {words} words of in, up to end, times the weights of {filters} filters */
-static inline const int8_t *stack_long_sums_{words}x{filters}(
+__attribute__((always_inline)) static inline const int8_t *stack_long_sums_{words}x{filters}(
     const int32_t *in, const int32_t *end, const int8_t *w, uint32_t *low, int32_t *high) {{
 #if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
   int32_t {", ".join(name for name, _ in temporaries)};
@@ -74,15 +74,18 @@ def short_sums() -> str:
     lines += ["cmp %[in], %[end]", "bne 0b", "pop {r7}"]
     return f"""\
 /* s: sums of the halves of 2 words of in, up to end, times the weights of one filter */
-static inline const int8_t *stack_short_sums_2(const int32_t *in, const int32_t *end, const int8_t *w, int32_t *s) {{
-#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1
+__attribute__((always_inline)) static inline const int8_t *stack_short_sums_2(
+    const int32_t *in, const int32_t *end, const int8_t *w, int32_t *s) {{
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1 && !defined(__OPTIMIZE_SIZE__) /* -Os: GCC gives no r8 to r11 */
   register const int32_t *p __asm("r0") = in;
   register const int8_t *q __asm("r1") = w;
+  int32_t s0 = s[0], s1 = s[1], s2 = s[2], s3 = s[3];
   __asm volatile(
 {_text(lines)}
-    : [in] "+l"(p), [w] "+l"(q), {", ".join(f'[s{i}] "+h"(s[{i}])' for i in range(4))}
+    : [in] "+l"(p), [w] "+l"(q), {", ".join(f'[s{i}] "+h"(s{i})' for i in range(4))}
     : [end] "h"(end)
     : "r2", "r3", "r4", "r5", "r6", "cc", "memory");
+  s[0] = s0, s[1] = s1, s[2] = s2, s[3] = s3;
   return q;
 #else
   for (; in != end; in += 2, w++)
