@@ -16,9 +16,9 @@ def read_taps(window: Window, pixels: int) -> list[str]:
     fours = op.channels // 4
 
     def fill(taps: str) -> str:
-        return f"for (int32_t n = {taps}; n; n--) q[0] = {pair}, q[{pixels}] = {pair}, q += {2 * pixels};"
+        return f"for (int32_t n = {taps}; n; n--) q[0] = border, q[{pixels}] = border, q += {2 * pixels};"
 
-    lines, taps = [], f"{op.kernel_w}"
+    lines, taps = [f"const int32_t border = {pair}; /* {op.x_zero} twice */"], f"{op.kernel_w}"
     if left:
         lines.append("int32_t before = column < 0 ? -column : 0;")
         taps += " - before"

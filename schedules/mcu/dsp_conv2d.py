@@ -20,13 +20,14 @@ from schedules.integer import Conv2D
 from schedules.machine import Machine
 from schedules.mcu.dsp_gather import gather
 from schedules.mcu.dsp_steps import TILES, Step
-from schedules.mcu.dsp_widen import factor
+from schedules.mcu.dsp_widen import factor, indent
 from schedules.mcu.dsp_window import Window
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
 from schedules.space import Array, Point, Space, Value
 
 MOST_SHARED = 1 << 15  # of weight_sum: |128 * weight_sum| < 2^23, so that a sum fits above the 8 bits of its neighbour
+COST = {3: 17, 2: 12, 1: 7}  # instructions of a step over so many pixels and two filters
 
 
 def dsp_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
@@ -59,8 +60,8 @@ def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Valu
     """
     op = window.op
     room = max(op.batch * op.height * op.width * op.channels + op.pixels * op.filters, 1024)
-    fitting = [pixels for pixels in (3, 2, 1) if pixels <= op.pixels and scratch_words(window, pixels) * 4 <= room]
-    pixels = fitting[0] if fitting else 1
+    fitting = [pixels for pixels in COST if pixels <= op.pixels and scratch_words(window, pixels) * 4 <= room]
+    pixels = min(fitting, key=lambda pixels: COST[pixels] * -(-op.pixels // pixels), default=1)
     tile = f"{pixels}x2" if pixels > 1 or op.filters % 4 in (1, 2) else "1x4"
     direct = not fitting and True in knobs["direct"]
     return {"tile": tile, "weights": knobs["weights"][0], "unroll": even_unroll(window.steps), "direct": direct}
@@ -108,50 +109,68 @@ def pack(window: Window, point: Point, constants: Sequence[Array]) -> list[Array
 def kernel(window: Window, point: Point) -> Kernel:
     """The C function of one point."""
     op = window.op
-    pixels, pairs = tile_of(point)
+    pixels, _ = tile_of(point)
     direct = bool(point["direct"])
-    tiles, tail = divmod(op.pixels, pixels)
-    body = tile_lines(window, point, pixels, pairs)
-    rest = {**point, "unroll": 1}
+    tiles = -(-op.pixels // pixels)
     lines = []
     if not window.contiguous:
         lines.append(f"int32_t row = {-op.pad[0]}, column = {-op.pad[1]};")
     if window.edge_bytes:
         lines.append(f"int8_t *edge = (int8_t *)(scratch + {window.words * pixels});")
+    body = tile_lines(window, point)
+    if back := tiles * pixels - op.pixels:
+        if op.batch > 1 and not window.contiguous:
+            lines.append("const int8_t *images = x;")
+        body = [
+            f"if (tile == {tiles - 1}) {{ /* the last pixels, some of them once more */",
+            *indent(step_back(window, pixels, back)),
+            "}",
+            *body,
+        ]
     if tiles > 1:
-        body = [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *(f"  {line}" for line in body), "}"]
-    lines += body
-    if tail:
-        lines += ["{", *(f"  {line}" for line in tile_lines(window, rest, tail, pairs)), "}"]
+        body = [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *indent(body), "}"]
     parameters = "const int8_t *x, const int32_t *restrict w, const int32_t *restrict scale, int8_t *y"
     if not direct:
         parameters += ", int32_t *restrict scratch"
-    text = "\n".join(f"  {line}" for line in lines)
+    text = "\n".join(indent([*lines, *body]))
     return Kernel(
         source=f"static void KERNEL({parameters}) {{\n{text}\n}}\n",
         scratch=0 if direct else 4 * scratch_words(window, pixels),
-        overlap=row_major(op, pixels, reads_first=not direct),
+        overlap=row_major(op, pixels, reads_first=not direct, again=True),
     )
 
 
-def tile_lines(window: Window, point: Point, pixels: int, pairs: int) -> list[str]:
-    """All filters of `pixels` neighbouring outputs."""
+def step_back(window: Window, pixels: int, back: int) -> list[str]:
+    """By `back` pixels, to where the last `pixels` begin."""
     op = window.op
-    direct = bool(point["direct"])
-    lines = []
-    if not direct:
-        lines += gather(window, pixels, together=pixels == tile_of(point)[0])
-    groups = -(-op.filters // (2 * pairs))
-    lines += [
+    lines = [f"y -= {back * op.filters};"]
+    if window.contiguous:
+        return [*lines, f"x -= {back * op.channels};"]
+    image, pixel = divmod(op.pixels - pixels, op.out_height * op.out_width)
+    row, column = divmod(pixel, op.out_width)
+    lines.append(f"row = {row * op.strides[0] - op.pad[0]}, column = {column * op.strides[1] - op.pad[1]};")
+    return lines + ([f"x = images + {image * op.height * op.width * op.channels};"] if op.batch > 1 else [])
+
+
+def tile_lines(window: Window, point: Point) -> list[str]:
+    """All filters of one tile of outputs."""
+    op = window.op
+    pixels, pairs = tile_of(point)
+    group = 2 * pairs
+    filters = [
+        *sums(window, point, pixels, pairs),
+        f"int32_t multiplier, shift{', bias' if point['weights'] == 'shared' else ''};",
+        *(line for pair in range(pairs) for line in outputs(op, point, pixels, pairs, pair)),
+    ]
+    return [
+        *([] if point["direct"] else gather(window, pixels)),
         "const int32_t *v = w, *k = scale;",
-        f"for (int8_t *o = y; o != y + {groups * pairs * 2}; o += {2 * pairs}, k += {6 * pairs}) {{",
-        *(f"  {line}" for line in sums(window, point, pixels, pairs)),
-        f"  int32_t multiplier, shift{', bias' if point['weights'] == 'shared' else ''};",
-        *(f"  {line}" for pair in range(pairs) for line in outputs(op, point, pixels, pairs, pair)),
+        f"for (int8_t *o = y; o != y + {-(-op.filters // group) * group}; o += {group}, k += {6 * pairs}) {{",
+        *indent(filters),
         "}",
         f"y += {pixels * op.filters};",
+        *([f"x += {op.channels};"] if point["direct"] else []),
     ]
-    return [*lines, f"x += {op.channels};"] if direct else lines
 
 
 def sums(window: Window, point: Point, pixels: int, pairs: int) -> list[str]:

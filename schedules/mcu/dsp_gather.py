@@ -12,10 +12,10 @@ from schedules.mcu.dsp_window import Window
 MOST_UNROLLED = 8  # fours of bytes in a window that is read without loops
 
 
-def gather(window: Window, pixels: int, together: bool = True) -> list[str]:
+def gather(window: Window, pixels: int) -> list[str]:
     """Statements that widen the windows of the next `pixels` outputs, and step to the one after.
 
-    Where they lie in one row inside the image they are widened `together`, four bytes of each at a time.
+    Where they lie in one row inside the image they are widened together, four bytes of each at a time.
     """
     op = window.op
     if window.contiguous and window.rest == 0:
@@ -34,7 +34,7 @@ def gather(window: Window, pixels: int, together: bool = True) -> list[str]:
         "}",
     ]
     last = op.width - window.columns - (pixels - 1) * op.strides[1]
-    if not together or window.by_taps or window.run < 4 or window.contiguous or last < 0 or op.height < window.rows:
+    if window.by_taps or window.run < 4 or window.contiguous or last < 0 or op.height < window.rows:
         return each
     test = f"(uint32_t)column <= {last}u" + (f" && (uint32_t)row <= {op.height - window.rows}u" if op.pad[0] or op.pad[2] else "")
     start = [f"const int8_t *s = x + (row * {op.width} + column) * {op.channels};", "int32_t *q = scratch;"]

@@ -1,6 +1,9 @@
 """Convolutions for cores with the DSP extension, run on this machine: the same bits as TFLite Micro at every point tried."""
 
 import json
+import shutil
+import subprocess
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from schedules.integer import Conv2D
 from schedules.machine import Machine
 from schedules.mcu.dsp_conv2d import dsp_conv2d
+from schedules.mcu.intrinsics import used
 from schedules.space import Point
 from tests.schedules.mcu import mve_firmware, reference
 from tests.schedules.mcu.conv2d_cases import compiled, constants, conv2d, images, pointwise, program, run, space
@@ -123,3 +127,32 @@ def test_the_instructions_compute_what_their_portable_forms_do(board: str, tmp_p
             expected.append(reference.run(op, x, *constants_))
     for found, wanted in zip(firmware.run(tmp_path, board), expected, strict=True):
         assert np.array_equal(found, wanted.ravel())
+
+
+COMPILERS = {
+    "gcc": ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb"],
+    "clang": ["clang", "--target=arm-none-eabi", "-mcpu=cortex-m4", "-mthumb", "-ffreestanding"],
+}
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("optimise", ["-O0", "-Os"])
+def test_compilers_find_registers_for_every_step(compiler: str, optimise: str, tmp_path: Path) -> None:
+    if not shutil.which(COMPILERS[compiler][0]):
+        pytest.skip(f"{COMPILERS[compiler][0]} is not installed")
+    kernels: list[str] = []
+    for name in ("square", "one channel", "dense", "-128 among the weights"):
+        offered = space(LAYERS[name])
+        for tile, direct in product(offered.knobs["tile"], offered.knobs["direct"]):
+            source = str(offered.apply({**offered.default, "tile": tile, "direct": direct}).mod["main"].attrs["stack.c"])
+            kernels.append(source.replace("static void KERNEL", f"void kernel{len(kernels)}"))
+    head = [
+        "#include <stddef.h>",
+        "#include <stdint.h>",
+        "void *memcpy(void *, const void *, size_t);",
+        "void *memset(void *, int, size_t);",
+    ]
+    file = tmp_path / "kernels.c"
+    file.write_text("\n".join([*head, *used(kernels), *kernels]))
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]  # some only serve the portable forms
+    subprocess.run([*COMPILERS[compiler], optimise, *strict, "-c", file, "-o", tmp_path / "kernels.o"], check=True)
