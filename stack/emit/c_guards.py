@@ -17,7 +17,7 @@ from tvm import tirx
 from tvm.ir import TensorLoad
 from tvm.sym import Analyzer
 
-from stack.emit.vector_tails import boundary, conditions, cut, uses
+from stack.emit.vector_tails import boundary, conditions, cut, lanes, sequence, uses
 
 REDUCTIONS = (tirx.Add, tirx.Max, tirx.Min)
 
@@ -106,6 +106,8 @@ def loop(node: tirx.For) -> tirx.Stmt:
         return node
     if isinstance(body, tirx.IfThenElse) and body.else_case is None and not loads(body.condition):
         return tighten(node, body)
+    if isinstance(body, tirx.IfThenElse) and not loads(body.condition):
+        return split(node, body)
     choice = guarded(body.value) if isinstance(body, tirx.BufferStore) else None
     if choice is None or isinstance(body.value, tirx.Mul) or loads(choice.condition):
         return node
@@ -120,6 +122,24 @@ def loop(node: tirx.For) -> tirx.Stmt:
     ):
         return cut(node, body, 0, int(node.extent))
     return node
+
+
+def split(node: tirx.For, body: tirx.IfThenElse) -> tirx.Stmt:
+    """`for w: if 1 <= w < 9 and c: A else: B`     ->     `if c: for w < 1: B; for 1 <= w < 9: A; for w >= 9: B`, `else: for w: B`"""
+    if not isinstance(node.extent, tirx.IntImm) or int(node.min) != 0:
+        return node
+    first, end, outside = 0, int(node.extent), []
+    for clause in clauses(body.condition):
+        edge = boundary(clause, node.loop_var) if uses(clause, node.loop_var) else None
+        if edge is None and not uses(clause, node.loop_var):
+            outside.append(clause)
+        elif edge is not None and isinstance(edge.at, tirx.IntImm):
+            first, end = (first, min(end, int(edge.at))) if edge.below else (max(first, int(edge.at)), end)
+        else:
+            return node
+    parts = [(body.else_case, 0, first), (body.then_case, first, end), (body.else_case, end, int(node.extent))]
+    inside = sequence([lanes(node, part, start, stop, tirx.ForKind.SERIAL) for part, start, stop in parts if start < stop])
+    return tirx.IfThenElse(tirx.all(*outside), inside, repeat(node, body.else_case)) if outside else inside
 
 
 def cast_like(choice: Guarded, value: tirx.Expr) -> tirx.Expr:

@@ -9,7 +9,7 @@ for i in range(16):                       for (int i = 0; i < 16; i++) {
 import itertools
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import tvm_ffi
 from tvm import tirx
@@ -207,17 +207,19 @@ class Statements:
         self.names.pop()
 
     def copy(self, loop: tirx.For) -> bool:
-        """Print a loop that moves neighbours, or fills them with one byte, as a call; say whether it is one."""
-        store, printer = loop.body, self.expressions
-        if not isinstance(store, tirx.BufferStore) or not isinstance(loop.extent, tirx.IntImm) or printer.places[store.buffer].scalars:
+        """Print loops that move neighbours, or fill them with one byte, as a call; say whether they do."""
+        loops, store = nest(loop)
+        printer = self.expressions
+        if store is None or printer.places[store.buffer].scalars:
             return False
-        size = int(loop.extent) * c.itemsize(printer.dtype_of_buffer(store.buffer))
-        start = self.start(store.buffer, store.indices, loop)
+        count = math.prod(int(each.extent) for each in loops)
+        size = count * c.itemsize(printer.dtype_of_buffer(store.buffer))
+        start = self.start(store.buffer, store.indices, loops)
         if start is None or size < SHORTEST_COPY:
             return False
         value = store.value
         if isinstance(value, TensorLoad) and value.source.dtype == store.buffer.dtype and not printer.places[value.source].scalars:
-            source = self.start(value.source, value.indices, loop)
+            source = self.start(value.source, value.indices, loops)
             if source is None or value.source.same_as(store.buffer):
                 return False
             self.line(f"{'memcpy' if self.distinct else 'memmove'}({start}, {source}, {size});")
@@ -230,15 +232,18 @@ class Statements:
             return True
         return False
 
-    def start(self, buffer: tirx.Expr, indices: list[tirx.Expr], loop: tirx.For) -> str | None:
-        """Where the elements of one `loop` begin, None where they are no neighbours."""
+    def start(self, buffer: tirx.Expr, indices: list[tirx.Expr], loops: list[tirx.For]) -> str | None:
+        """Where the elements of `loops` begin, None where they are no neighbours in that order."""
         printer = self.expressions
         (address,) = indices
-        parts = detect_linear_equation(address, [loop.loop_var])
-        if not parts or not isinstance(parts[0], tirx.IntImm) or int(parts[0]) != 1:
-            return None
-        first = tvm_ffi.structural_map(address, (tirx.Var, lambda var: loop.min if var.same_as(loop.loop_var) else var))
-        text, name = printer.emit(printer.analyzer.simplify(first)).text, printer.places[buffer].name
+        step = 1
+        for loop in reversed(loops):
+            parts = detect_linear_equation(address, [loop.loop_var])
+            if not parts or not isinstance(parts[0], tirx.IntImm) or int(parts[0]) != step:
+                return None
+            step *= int(loop.extent)
+            address = tvm_ffi.structural_map(address, (tirx.Var, replacing(loop.loop_var, loop.min)))
+        text, name = printer.emit(printer.analyzer.simplify(address)).text, printer.places[buffer].name
         return name if text == "0" else f"{name} + {text}"
 
     def branch(self, branch: tirx.IfThenElse) -> None:
@@ -249,6 +254,19 @@ class Statements:
             with printer.analyzer.constraint_scope(tirx.Not(branch.condition)):
                 self.block("} else", branch.else_case)
         self.line("}")
+
+
+def nest(loop: tirx.For) -> tuple[list[tirx.For], tirx.BufferStore | None]:
+    """Loops around one store alone, outermost first; None where there is something else in them."""
+    loops, body = [], loop
+    while isinstance(body, tirx.For) and isinstance(body.extent, tirx.IntImm):
+        loops.append(body)
+        body = body.body
+    return loops, body if isinstance(body, tirx.BufferStore) else None
+
+
+def replacing(old: tirx.Var, new: tirx.Expr) -> Callable[[tirx.Var], tirx.Expr]:
+    return lambda var: new if var.same_as(old) else var
 
 
 def in_steps(loop: tirx.For) -> tirx.For:
