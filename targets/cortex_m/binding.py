@@ -3,6 +3,7 @@
 Inputs and outputs lie in the arena, where the model has them anyway; where it has several arenas, beside them.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,7 @@ def binding(manifest: Mapping[str, Any], board: Board) -> str:
         "#define SPARE 16 /* bytes behind each arena that the model may not touch */",
         *variables(manifest, board),
         "",
+        f"const uint32_t model_identity = {identity(manifest):#x}u;",
         f"const uint32_t model_operators = {len(manifest['operators'])};",
         *table("model_input", inputs),
         *table("model_output", outputs),
@@ -84,6 +86,12 @@ def binding(manifest: Mapping[str, Any], board: Board) -> str:
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def identity(manifest: Mapping[str, Any]) -> int:
+    """A number by which a device says which model it has, so that a firmware of an older one is not taken for it."""
+    hashes = [digest for name, digest in sorted(manifest["files"].items()) if name in ("model.h", "model.c", "weights.c")]
+    return zlib.crc32("".join(hashes).encode())
 
 
 def table(title: str, tensors: Sequence[tuple[str, str, int]]) -> list[str]:

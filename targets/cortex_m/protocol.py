@@ -3,7 +3,7 @@
 A frame is "SK", a kind, a zero, the payload's length, the payload, and zlib's CRC-32 of all that; numbers are little-endian, 32 bits.
 
     host    'H'                                          are you there?
-    device  'H'  operators, input bytes, output bytes
+    device  'H'  the model's identity, operators, input bytes, output bytes
     host    'R'  flags, first step, the inputs           run once; flags: 1 begin a streaming model anew, 2 measure the stack
     device  'O'  status, count, stack, whole, n, the outputs, n counts of the steps from the first on
     device  'E'                                          what the host sent arrived damaged
@@ -74,13 +74,13 @@ def read_frame(link: Link) -> tuple[int, bytes]:
 class Session:
     """A model on a device, reached through `link`."""
 
-    def __init__(self, link: Link, operators: int, input_bytes: int, output_bytes: int) -> None:
+    def __init__(self, link: Link, operators: int, input_bytes: int, output_bytes: int, identity: int = 0) -> None:
         self.link, self.operators, self.output_bytes = link, operators, output_bytes
         link.send(frame(HELLO))
         kind, payload = read_frame(link)
-        if kind != HELLO or payload != struct.pack("<3I", operators, input_bytes, output_bytes):
+        if kind != HELLO or payload != struct.pack("<4I", identity, operators, input_bytes, output_bytes):
             raise StackError(
-                "the device runs another program than this library's harness",
+                "the device runs another program than the harness of this very model",
                 at=link.at,
                 hint="`stackc flash DIR --board NAME --harness` puts it there",
             )

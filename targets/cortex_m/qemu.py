@@ -38,6 +38,7 @@ class Emulator:
     """The link to a firmware that runs in QEMU. `timeout` is how many seconds it may take for one answer."""
 
     def __init__(self, elf: Path, machine: str, timeout: float = TIMEOUT) -> None:
+        program = find_qemu()
         self.at, self.timeout = f"{elf.name} on QEMU's {machine}", timeout
         self.folder = Path(tempfile.mkdtemp(prefix="stack-qemu-"))
         pipes = [self.folder / name for name in ("to_device", "from_device")]
@@ -47,7 +48,7 @@ class Emulator:
         self.to_device, self.from_device = (os.open(pipe, os.O_RDWR | os.O_NONBLOCK) for pipe in pipes)
         self.console = self.folder / "console"
         command = [
-            *(str(find_qemu()), "-M", machine, "-kernel", str(shutil.copy(elf, self.folder))),
+            *(str(program), "-M", machine, "-kernel", str(shutil.copy(elf, self.folder))),
             *("-display", "none", "-monitor", "none", "-serial", "none"),
             *("-icount", f"shift={SHIFT},align=off,sleep=off", "-semihosting-config", "enable=on,target=native"),
         ]
@@ -59,21 +60,24 @@ class Emulator:
     def send(self, data: bytes) -> None:
         deadline = time.monotonic() + self.timeout
         while data:
-            self.wait([], [self.to_device], deadline)
+            self.wait(self.to_device, deadline)
             data = data[os.write(self.to_device, data) :]
 
     def receive(self, count: int) -> bytes:
         deadline = time.monotonic() + self.timeout
         received = bytearray()
         while len(received) < count:
-            self.wait([self.from_device], [], deadline)
+            self.wait(self.from_device, deadline)
             received += os.read(self.from_device, count - len(received))
         return bytes(received)
 
-    def wait(self, readable: list[int], writable: list[int], deadline: float) -> None:
+    def wait(self, awaited: int, deadline: float) -> None:
         """Until a pipe is ready; StackError once the firmware has ended or the deadline is past."""
-        ready, free, _ = select.select([*readable, self.ended], writable, [], max(0.0, deadline - time.monotonic()))
-        if free or any(pipe in ready for pipe in readable):
+        poll = select.poll()
+        poll.register(awaited, select.POLLIN if awaited == self.from_device else select.POLLOUT)
+        poll.register(self.ended, select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(1000 * max(0.0, deadline - time.monotonic()))]
+        if awaited in ready:
             return
         printed = self.console.read_text(errors="replace").strip()
         so_far = f"; it printed: {printed}" if printed else "; it printed nothing"

@@ -12,7 +12,7 @@ import numpy as np
 
 from stack.errors import StackError
 from targets.cortex_m import qemu
-from targets.cortex_m.binding import tensor_bytes
+from targets.cortex_m.binding import identity, tensor_bytes
 from targets.cortex_m.board import Board, board_of
 from targets.cortex_m.build import build_harness, build_minimal
 from targets.cortex_m.protocol import MEASURE_STACK, RESTART, WINDOW, Answer, Link, Session
@@ -94,7 +94,7 @@ class FirmwareRunner:
         profile = profile and self.unit == "instructions"
         if profile not in self.sessions:
             sizes = [sum(map(tensor_bytes, self.manifest[kind])) for kind in ("inputs", "outputs")]
-            self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes)
+            self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes, identity(self.manifest))
         return self.sessions[profile]
 
     def start(self, profile: bool) -> Link:
@@ -102,7 +102,9 @@ class FirmwareRunner:
         if self.port or not self.board.qemu:
             from targets.cortex_m.serial import SerialLink, find_port
 
-            port = self.port or find_port(self.board.name, self.board.serial.get("port", []))
+            emulated = find(self.board.core).board["emulate"]
+            otherwise = f"`--board {emulated}` runs it in QEMU"
+            port = self.port or find_port(self.board.name, self.board.serial.get("port", []), otherwise)
             return SerialLink(port, int(self.board.serial.get("speed", 115200)), self.timeout)
         with tempfile.TemporaryDirectory(prefix="stack-firmware-") as work:
             elf = build_harness(self.folder, self.manifest, self.board, Path(work), profile=profile)

@@ -52,13 +52,14 @@ class SerialLink:
         self.port.close()
 
 
-def find_port(board: str, words: Sequence[str]) -> str:
+def find_port(board: str, words: Sequence[str], otherwise: str = "") -> str:
     """The one serial port whose description has one of `words` in it; StackError where there are none or several."""
     matching = [port.device for port in ports() if any(word.lower() in describe(port) for word in words)]
     if len(matching) == 1:
         return str(matching[0])
     what = "no serial port looks" if not matching else f"several serial ports look ({', '.join(matching)})"
-    raise StackError(f"{what} like the board '{board}'", hint=f"connect it, or name its port with --port; the ports here are {listed()}")
+    hint = f"connect it, or name its port with --port; the ports here are {listed()}" + (f"; {otherwise}" if otherwise else "")
+    raise StackError(f"{what} like the board '{board}'", hint=hint)
 
 
 def describe(port: Any) -> str:

@@ -8,7 +8,9 @@ import pytest
 from stack.errors import StackError, ToolMissing
 from targets.cortex_m import toolchain
 from targets.cortex_m.board import board_of
+from targets.cortex_m.build import build_harness
 from targets.cortex_m.runner import FirmwareRunner, measure, open_runner
+from targets.cortex_m.toolchain import section_sizes
 from targets.registry import find, names
 from tests.targets.cortex_m.projects import VALUES, write_project
 
@@ -147,6 +149,12 @@ def test_more_operators_than_the_profiler_records_at_once(tmp_path):
     assert len(counts) == 500
     assert max(counts[1:499]) < 20
     assert 2000 <= counts[499] < 2010
+
+
+def test_the_profiler_takes_less_than_a_kilobyte_of_ram(tmp_path):
+    board, manifest = board_of(find("mps2-an386")), write_project(tmp_path)
+    plain, profiling = (section_sizes(build_harness(tmp_path, manifest, board, tmp_path, profile=profile)) for profile in (False, True))
+    assert 900 < profiling[".bss"] + profiling.get(".data", 0) - plain[".bss"] - plain.get(".data", 0) < 1024
 
 
 def test_a_firmware_that_hangs_is_stopped_and_what_it_printed_is_told(tmp_path):

@@ -26,7 +26,7 @@ from tests.targets.cortex_m.projects import write_project
 from tests.targets.cortex_m.test_runner import INPUT, dense, run
 
 pytest.importorskip("serial", reason="pyserial is not installed: pip install pyserial")
-HELLO = struct.pack("<3I", 2, 8, 16)
+HELLO = struct.pack("<4I", 0, 2, 8, 16)
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def test_a_device_at_a_port_computes(tmp_path):
 @pytest.mark.parametrize(
     ("answers", "what"),
     [
-        ((frame(ord("H"), HELLO[4:] + HELLO[:4]),), "the device runs another program than this library's harness"),
+        ((frame(ord("H"), HELLO[4:] + HELLO[:4]),), "the device runs another program than the harness of this very model"),
         ((frame(ord("H"), HELLO), outputs(dense(INPUT))[:-1] + b"?"), "an answer of the device arrived damaged"),
         ((frame(ord("H"), HELLO), frame(ord("E"))), "the inputs arrived damaged at the device"),
         ((frame(ord("H"), HELLO), frame(ord("F"), b"the firmware faulted\n")), "the firmware faulted"),
@@ -176,6 +176,7 @@ def test_the_port_of_a_board_is_found_by_its_description(monkeypatch, tmp_path):
             run(open_runner(tmp_path, write_project(tmp_path), board="nucleo-f446re"), INPUT)
         assert caught.value.what == f"{what} like the board 'nucleo-f446re'"
         assert caught.value.hint.startswith("connect it, or name its port with --port; the ports here are /dev/tty")
+        assert caught.value.hint.endswith("; `--board mps2-an386` runs it in QEMU")
 
 
 def test_a_board_that_qemu_has_not_is_looked_for_at_the_ports(monkeypatch, tmp_path):
