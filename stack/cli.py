@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     def add_model(to: argparse.ArgumentParser) -> None:
-        to.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file")
+        to.add_argument("model", type=Path, metavar="MODEL", help="an ONNX or TFLite file")
         to.add_argument(
             "-t", "--target", default="x86", help="what to compile for; `stackc targets` lists them (default: x86, this machine)"
         )

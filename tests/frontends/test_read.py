@@ -183,3 +183,9 @@ def test_names_must_be_text() -> None:
     damaged = onnx.ModelProto.FromString(proto.SerializeToString().replace(b"name_of_y", b"name\xff\xfe\xfd_y"))
     with pytest.raises(BadModel, match="the model is damaged: its field '.*' is no text"):
         load(damaged, {})
+
+
+def test_an_element_type_that_is_not_known_is_refused() -> None:
+    proto = dense()
+    proto.graph.initializer[0].data_type = 65
+    assert "weight 'w' is damaged: element type 65 is not known" in message(proto)

@@ -94,8 +94,8 @@ def to_array(tensor: onnx.TensorProto, folder: Path | None, at: str) -> np.ndarr
     """The tensor's values; a read-only map of the file where they are external."""
     try:
         array = map_external(tensor, folder, at) if uses_external_data(tensor) else numpy_helper.to_array(tensor)
-    except (ValueError, TypeError) as error:
-        reason = str(error).split("\n")[0]
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"element type {error} is not known" if isinstance(error, KeyError) else str(error).split("\n")[0]
         raise BadModel(f"weight {tensor.name!r} is damaged: {reason}", at=at, hint="export the model again") from error
     return np.asarray(array)
 
