@@ -181,7 +181,7 @@ def test_sparse_weights_become_dense() -> None:
 def test_names_must_be_text() -> None:
     proto = model([helper.make_node("Relu", ["x"], ["name_of_y"])], [tensor("x", (2,))], ["name_of_y"])
     damaged = onnx.ModelProto.FromString(proto.SerializeToString().replace(b"name_of_y", b"name\xff\xfe\xfd_y"))
-    with pytest.raises(BadModel, match="the model is damaged: its field '.*' is no text"):
+    with pytest.raises(BadModel, match=r"the model is damaged: its field '.*' is no text"):
         load(damaged, {})
 
 
