@@ -94,7 +94,7 @@ class FirmwareRunner:
         profile = profile and self.unit == "instructions"
         if profile not in self.sessions:
             sizes = [sum(map(tensor_bytes, self.manifest[kind])) for kind in ("inputs", "outputs")]
-            self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes, identity(self.manifest))
+            self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes, identity=identity(self.manifest))
         return self.sessions[profile]
 
     def start(self, profile: bool) -> Link:
