@@ -93,8 +93,9 @@ class FirmwareRunner:
         """The running firmware; started now where it does not run yet. What is flashed to a real board always has the profiler."""
         profile = profile and self.unit == "instructions"
         if profile not in self.sessions:
-            sizes = [sum(map(tensor_bytes, self.manifest[kind])) for kind in ("inputs", "outputs")]
-            self.sessions[profile] = Session(self.start(profile), len(self.manifest["operators"]), *sizes, identity=identity(self.manifest))
+            inputs, outputs = (sum(map(tensor_bytes, self.manifest[kind])) for kind in ("inputs", "outputs"))
+            operators = len(self.manifest["operators"])
+            self.sessions[profile] = Session(self.start(profile), operators, inputs, outputs, identity(self.manifest))
         return self.sessions[profile]
 
     def start(self, profile: bool) -> Link:
