@@ -64,7 +64,7 @@ def float_tile(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 def best(pixels: list[int], filters: list[int], depthwise: bool) -> dict[str, int]:
     """The tile with the fewest loads a product among those that fit in registers with the factors of one step."""
     if depthwise:
-        return {"pixels": max(p for p in pixels if p <= 4), "filters": max(f for f in filters if f <= 2)}
+        return {"pixels": max(p for p in pixels if p <= 6), "filters": max(f for f in filters if f <= 2)}
     tiles = [(p, f) for p in pixels for f in filters if p * f + f + 2 <= REGISTERS]
     p, f = min(tiles, key=lambda tile: ((tile[0] + tile[1]) / (tile[0] * tile[1]), tile[1]))
     return {"pixels": p, "filters": f}

@@ -34,7 +34,7 @@ class Addresses:
         for index, extent in zip(indices, buffer.shape, strict=True):
             if int(extent) != 1:
                 index = index if str(index.ty) in ("int32", "int64") else index.astype("int32")
-                found = index if found is None else plus(found.astype(str(index.ty)) * tirx.const(int(extent), str(index.ty)), index)
+                found = index if found is None else plus(times(found.astype(str(index.ty)), int(extent)), index)
         if found is None:
             return tirx.const(0, "int32")
         digits: list[object] = []
@@ -49,6 +49,13 @@ class Addresses:
 
     def allocate(self, node: tirx.AllocBuffer) -> tirx.AllocBuffer:
         return tirx.AllocBuffer(self.buffer(node.buffer))
+
+
+def times(factor: tirx.Expr, extent: int) -> tirx.Expr:
+    """The product of an index and the extent of a dimension; two such factors become one."""
+    if isinstance(factor, tirx.Mul) and isinstance(factor.b, tirx.IntImm):
+        return times(factor.a, int(factor.b) * extent)
+    return factor * tirx.const(extent, str(factor.ty))
 
 
 def plus(total: tirx.Expr, term: tirx.Expr) -> tirx.Expr:

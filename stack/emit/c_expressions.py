@@ -223,6 +223,8 @@ class Expressions:
         a, b = (expr.b, expr.a) if isinstance(expr.a, tirx.IntImm | tirx.FloatImm) else (expr.a, expr.b)
         left, right = self.emit(a), self.emit(b)
         sign = sign if a.same_as(expr.a) else MIRRORED[sign]
+        if sign in (">", "!=") and right.text == "0" and "bool" in (str(a.ty), str(getattr(getattr(a, "value", None), "ty", ""))):
+            return left  # a truth, maybe as a number
         if {left.kind, right.kind} in ({"i32", "u32"}, {"i64", "u64"}):
             kind = c.common(left.kind, right.kind)
             left, right = c.convert(left, kind), c.convert(right, kind)

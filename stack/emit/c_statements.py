@@ -110,7 +110,6 @@ class Statements:
             if re.fullmatch(r"\w+ [+-] \d+", text.text):
                 continue  # as short as a name, now that its variable has one
             kind = "int" if str(expr.ty) == "bool" else c.NAMES[text.kind]
-            self.declare_pending()
             name = self.names.new(self.expressions.places[expr.source].name if isinstance(expr, TensorLoad) else "t")
             self.line(f"const {kind} {name} = {text.text};")
             printer.named[printer.numbering.number(expr)] = c.Text(name, c.POSTFIX, text.kind)

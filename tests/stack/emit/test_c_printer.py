@@ -268,6 +268,26 @@ def test_a_sum_is_computed_in_a_variable() -> None:
     assert "scratch" not in source
 
 
+def test_a_truth_is_not_compared_with_zero() -> None:
+    source = text(lambda: each(pair(8), lambda a, b: tirx.Select((a < b).astype("int32") > 0, a, b)))
+    assert "y[i0] = x1 < w1 ? x1 : w1;" in source
+
+
+def test_a_name_ends_where_what_it_read_is_written() -> None:
+    """y[i] = x[i] * x[i]; x[i] += 1; y[i + 4] = x[i] * x[i]: the last must read again."""
+    x, y = tirx.decl_buffer((4,), "int32", "x"), tirx.decl_buffer((8,), "int32", "y")
+    i = tirx.Var("i", "int32")
+    old = tirx.BufferLoad(x, [i]) * tirx.BufferLoad(x, [i])
+    stores = [
+        tirx.BufferStore(y, old, [i]),
+        tirx.BufferStore(x, tirx.BufferLoad(x, [i]) + 1, [i]),
+        tirx.BufferStore(y, old, [i + 4]),
+    ]
+    function = tirx.PrimFunc([x, y], tirx.For(i, 0, 4, tirx.ForKind.SERIAL, tirx.SeqStmt(stores)))
+    source = print_function(function, "f").source
+    assert source.count("= x[i];") == 2
+
+
 def test_what_repeats_gets_a_name_unless_a_condition_guards_it() -> None:
     x = tensor(8)
     squares = te.compute((8,), lambda i: (x[i] + x[i]) * (x[i] + x[i]), "y")
