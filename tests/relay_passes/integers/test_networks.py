@@ -70,3 +70,17 @@ def test_onnx_networks_stay_in_integers_up_to_the_softmax(name: str) -> None:
     assert host.calls[0] == "quantize"
     assert host.calls[-2:] == ["dequantize", "softmax"]
     assert not {"transpose", "reshape"} & set(host.calls)
+
+
+def test_onnx_keywords_are_those_of_onnx_runtime() -> None:
+    """Both round a little differently in each layer, and hear the same words."""
+    meaning = load(file("kws_int8.tflite"), {}).quantization["input_1"]
+    features = np.load(file("kws_inputs_500.npz"))["x"][:20].astype("float32").reshape(20, 1, -1)
+    session = onnxruntime.InferenceSession(file("kws_qdq.onnx"))
+    host = Host(load(file("kws_qdq.onnx"), {}).module)
+    words = []
+    for x in (features - meaning.zero_point) * np.float32(meaning.scale):
+        want, got = session.run(None, {"input_1": x})[0], host.run([x])[0]
+        words.append((int(want.argmax()), int(got.argmax())))
+    assert len({word for word, _ in words}) > 4
+    assert all(want == got for want, got in words)

@@ -1,5 +1,6 @@
 """Operators over integers in ONNX models, beside ONNX Runtime: quantised ones within one step, integer sums to the last bit."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,70 @@ def test_numbers_of_a_dynamic_range() -> None:
     given = [RNG.standard_normal((4, 30)).astype("float32")]
     want = expected(data, given)
     np.testing.assert_allclose(compiled(data, given), want, atol=1.01 * (given[0].max() - given[0].min()) / 255)
+
+
+def small_network() -> onnx.ModelProto:
+    """Float operators that ONNX Runtime's quantiser knows: a strided layer, a depthwise one, a residual, two joined pools, a dense layer."""
+    names = iter(range(100))
+    weights: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}
+
+    def weight(*shape: int) -> str:
+        name = f"w{next(names)}"
+        weights[name] = (RNG.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype("float32")
+        return name
+
+    make = helper.make_node
+    nodes = [
+        make("Conv", ["x", weight(8, 3, 3, 3), weight(8)], ["a"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        make("Relu", ["a"], ["b"]),
+        make("Conv", ["b", weight(8, 1, 3, 3), weight(8)], ["c"], pads=[1, 1, 1, 1], group=8),
+        make("Clip", ["c", "low", "high"], ["d"]),
+        make("Conv", ["d", weight(8, 8, 1, 1)], ["e"]),
+        make("Add", ["e", "b"], ["f"]),
+        make("MaxPool", ["f"], ["g"], kernel_shape=[2, 2], strides=[2, 2]),
+        make("AveragePool", ["f"], ["h"], kernel_shape=[2, 2], strides=[2, 2]),
+        make("Concat", ["g", "h"], ["i"], axis=1),
+        make("GlobalAveragePool", ["i"], ["j"]),
+        make("Flatten", ["j"], ["k"]),
+        make("Gemm", ["k", weight(16, 10), weight(10)], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 12, 12))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 10))
+    graph = helper.make_graph(nodes, "small", [x], [y], [numpy_helper.from_array(value, name) for name, value in weights.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("kind", ["QUInt8", "QInt8"])
+@pytest.mark.filterwarnings("ignore")  # of the quantiser's own
+def test_networks_that_onnx_runtime_quantised(form: str, kind: str, tmp_path: Path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+
+    class Samples(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = 8
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            self.left -= 1
+            return {"x": RNG.standard_normal((1, 3, 12, 12)).astype("float32")} if self.left >= 0 else None
+
+    onnx.save(small_network(), tmp_path / "float.onnx")
+    quantization.quantize_static(
+        tmp_path / "float.onnx",
+        tmp_path / "quantised.onnx",
+        Samples(),
+        quant_format=quantization.QuantFormat[form],
+        activation_type=quantization.QuantType[kind],
+        weight_type=quantization.QuantType.QInt8,
+        per_channel=True,
+    )
+    model = onnx.load(tmp_path / "quantised.onnx")
+    (step,) = [numpy_helper.to_array(item) for item in model.graph.initializer if item.name == "y_scale"]
+    session, host = onnxruntime.InferenceSession(model.SerializeToString()), Host(load(model, {}).module)
+    assert host.float_islands == []
+    assert (host.calls[0], host.calls[-1]) == ("quantize", "dequantize_1" if "dequantize_1" in host.calls else "dequantize")
+    for _ in range(4):
+        x = RNG.standard_normal((1, 3, 12, 12)).astype("float32")
+        want, got = session.run(None, {"x": x})[0], host.run([x])[0]
+        assert np.ptp(want) > 20 * step
+        assert np.abs(want - got).max() <= 3.01 * step  # a step in each of several layers
