@@ -35,6 +35,7 @@ CONVOLUTIONS = {
     "dilated": conv2d((8, 9, 4), 6, dilation=(2, 3), pad=(1, 2, 1, 2), low=-100, high=99),
     "batch": conv2d((3, 4, 7), 8, pad=SAME, batch=2),
     "batch, direct": conv2d((3, 4, 17), 8, (1, 1), strides=(1, 2), batch=2),
+    "ties": pointwise(5, 20, 16),
     "left shifts": conv2d((4, 4, 6), 16, pad=SAME, right_shifts=False, narrow=False, **RELU),
 }
 DEPTHWISE = {
@@ -52,10 +53,20 @@ DEPTHWISE = {
     "multiplier": depthwise((6, 7, 17), multiplier=3),
     "batch": depthwise((6, 5, 2), batch=3),
     "clipped": depthwise((8, 8, 4), low=-100, high=90, y_zero=-20),
+    "ties": depthwise((6, 6, 17), y_zero=9),
     "left shifts": depthwise((8, 8, 10), right_shifts=False, y_zero=-3),
     "wide weights": depthwise((8, 8, 10), narrow=False, x_zero=127),
 }
 CLASSES = [(mve_conv2d, CONVOLUTIONS, conv2d_cases), (mve_depthwise, DEPTHWISE, depthwise_cases)]
+
+
+def halve(constants: list[np.ndarray]) -> None:
+    """Small weights and whole powers of two: every other result lies between two integers, above zero and below."""
+    w, bias, multiplier, shift = constants
+    w //= 100
+    bias //= 1 << 24
+    multiplier[:] = 1 << 30
+    shift[:] = -np.arange(len(shift)) % 4 - 3
 
 
 @pytest.mark.parametrize("overlapped", [False, True], ids=["apart", "overlapped"])
@@ -68,6 +79,8 @@ def test_layers_of_any_shape_at_every_point(rule, layers, cases, overlapped: boo
     for name, op in layers.items():
         offered = space(rule, cases.program(op))
         x, constants = cases.images(op), cases.constants(op)
+        if name == "ties":
+            halve(constants)
         for tile in offered.knobs["tile"]:
             firmware.add(offered, {"tile": tile}, x, constants, op.pixels * op.filters, overlapped)
             wanted.append((f"{name}, {tile}", reference.run(op, x, *constants)))
