@@ -149,7 +149,23 @@ def written_out() -> tvm.IRModule:
     return builder.finalize()
 
 
-MODELS = [residual_block, inverted_bottleneck, dense_block, shuffled_groups, encoder_layer, attention, sound, written_out]
+def channels_last() -> tvm.IRModule:
+    """As TFLite writes networks, with integers in between."""
+
+    def body(x: relax.Var) -> relax.Expr:
+        scale, zero = relax.const(np.float32(0.05)), relax.const(np.int8(4), "int8")
+        stem = nn.conv2d(nn.pad(x, (0, 0, 0, 1, 0, 1, 0, 0)), const(8, 3, 3, 3, seed=1), 2, data_layout="NHWC", kernel_layout="OHWI")
+        stored = op.quantize(nn.relu(op.add(stem, const(8, seed=2))), scale, zero, 0, "int8")
+        wide = nn.conv2d(
+            op.dequantize(stored, scale, zero, 0), const(1, 3, 3, 8, seed=3), padding=1, groups=8, data_layout="NHWC", kernel_layout="IHWO"
+        )
+        pooled = nn.max_pool2d(nn.avg_pool2d(wide, (2, 2), (1, 1), (0, 0, 1, 1), layout="NHWC"), (2, 2), (2, 2), layout="NHWC")
+        return nn.softmax(op.matmul(op.reshape(pooled, (1, 32)), const(32, 5, seed=4)))
+
+    return network(body, (1, 11, 11, 3))
+
+
+MODELS = [residual_block, inverted_bottleneck, dense_block, shuffled_groups, encoder_layer, attention, sound, written_out, channels_last]
 cached = cache(lambda make: make())
 
 
