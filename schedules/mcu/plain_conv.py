@@ -4,7 +4,8 @@
       for each tile of filters: sums, two products a multiplication           plain_steps
         y = clip(requantize(sums))                                            plain_rescale
 
-Knob: `tile` pixels x filters that share what is loaded. Layers that may overflow those words take one pixel a word, and plain C.
+Knobs: `tile` pixels x filters that share what is loaded, `turn` products in the body of the loop. Layers that may overflow those words take
+one pixel a word, and plain C.
 """
 
 from collections.abc import Sequence
@@ -19,10 +20,11 @@ from schedules.machine import Machine
 from schedules.mcu import plain_gather, plain_rescale
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
-from schedules.mcu.plain_steps import LONG, TURN
+from schedules.mcu.plain_steps import LONG, TURN, TURNS
 from schedules.space import Array, Point, Space
 
 LONG_LANE, SHORT_LANE = 23, 16
+SCRATCH = 1024  # bytes of scratch memory that the default stays below, where it can
 
 
 def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
@@ -33,7 +35,7 @@ def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     lane = lane_of(op, machine)
     long_tiles = tuple(f"{2 * words}x{filters}" for words, filters in LONG)
     tiles = {LONG_LANE: long_tiles, SHORT_LANE: ("4x1",)}.get(lane, ("1x1", "2x1", "2x2"))
-    default = {LONG_LANE: "4x2" if op.pixels > 2 else "2x3", SHORT_LANE: "4x1"}.get(lane, "2x2" if op.pixels > 1 else "1x1")
+    turns = TURNS if lane == LONG_LANE else (TURN,)
 
     def apply(point: Point) -> Schedule:
         return as_schedule(program, kernel(op, point, lane, machine.thumb2))
@@ -41,7 +43,16 @@ def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
         return packed(op, point, constants)
 
-    return Space("plain_conv", default={"tile": default}, knobs={"tile": tiles}, apply=apply, pack=pack)
+    return Space("plain_conv", default=default(op, lane), knobs={"tile": tiles, "turn": turns}, apply=apply, pack=pack)
+
+
+def default(op: Conv2D, lane: int) -> dict[str, str | int]:
+    """Six pixels share a weight where their windows are small, else four pixels and two filters share more for less memory."""
+    if lane != LONG_LANE:
+        return {"tile": "4x1" if lane else "2x2" if op.pixels > 1 else "1x1", "turn": TURN}
+    turn = max(TURNS) if op.reduction % max(TURNS) == 0 else TURN
+    wide = 12 * op.reduction <= SCRATCH and -(-op.pixels // 6) * 6 <= -(-op.pixels // 4) * 4 + op.pixels // 16
+    return {"tile": "2x3" if op.pixels <= 2 else "6x1" if wide else "4x2", "turn": turn}
 
 
 def lane_of(op: Conv2D, machine: Machine) -> int:
@@ -53,12 +64,12 @@ def lane_of(op: Conv2D, machine: Machine) -> int:
     return SHORT_LANE if op.narrow else 0  # two products, of up to 127 * 128, fit in 16 bits
 
 
-def parts_of(op: Conv2D, steps: int) -> int:
+def parts_of(op: Conv2D, steps: int, turn: int) -> int:
     """How many parts of a reduction are summed on their own, so that none leaves its lane, whatever the activations."""
     if op.weight_sum * 128 < 1 << (LONG_LANE - 1):
         return 1
-    longest = ((1 << (LONG_LANE - 1)) - 1) // (128 * 128) // TURN * TURN
-    return next(parts for parts in range(-(-steps // longest), steps + 1) if steps % (parts * TURN) == 0)
+    longest = ((1 << (LONG_LANE - 1)) - 1) // (128 * 128) // turn * turn
+    return next(parts for parts in range(-(-steps // longest), steps + 1) if steps % (parts * turn) == 0)
 
 
 def tile_of(point: Point) -> tuple[int, int]:
@@ -71,9 +82,10 @@ def kernel(op: Conv2D, point: Point, lane: int, thumb2: bool) -> Kernel:
     """The kernel of one point."""
     pixels, filters = tile_of(point)
     words = plain_gather.words(pixels, lane)
-    steps = op.reduction + -op.reduction % TURN
-    parts = parts_of(op, steps) if lane == LONG_LANE else 1
-    begin, totals = sums(pixels, filters, lane, parts, steps * words // parts)
+    turn = int(point["turn"])
+    steps = op.reduction + -op.reduction % turn
+    parts = parts_of(op, steps, turn) if lane == LONG_LANE else 1
+    begin, totals = sums(pixels, filters, lane, turn, parts, steps * words // parts)
     exist = f"{op.pixels} - pixel" if op.pixels % pixels else None
     finish = []
     for f in range(filters):
@@ -100,7 +112,7 @@ static void KERNEL(const int8_t *x, const int8_t *w, const int32_t *constants, i
     return Kernel(source, scratch=4 * words * steps, overlap=row_major(op, pixels))
 
 
-def sums(pixels: int, filters: int, lane: int, parts: int, part: int) -> tuple[list[str], list[str]]:
+def sums(pixels: int, filters: int, lane: int, turn: int, parts: int, part: int) -> tuple[list[str], list[str]]:
     """Statements that sum, and what the sums of each filter are, pixel by pixel; in `parts` of so many words."""
     count = pixels * filters
     if lane == SHORT_LANE:
@@ -114,7 +126,7 @@ def sums(pixels: int, filters: int, lane: int, parts: int, part: int) -> tuple[l
     lines = [
         f"uint32_t low[] = {{{', '.join([str(half)] * (count // 2))}}};",
         f"int32_t high[{count // 2}] = {{0}};",
-        f"weight = stack_long_sums_{pixels // 2}x{filters}({'in' if parts > 1 else 'patch'}, end, weight, low, high);",
+        f"weight = stack_long_sums_{pixels // 2}x{filters}_by{turn}({'in' if parts > 1 else 'patch'}, end, weight, low, high);",
     ]
     first = f"-{half} + (int32_t)(low[{{i}}] & {2 * half - 1})"
     second = f"(int32_t)(low[{{i}}] >> {lane} | (uint32_t)high[{{i}}] << {32 - lane})"
@@ -131,6 +143,6 @@ def packed(op: Conv2D, point: Point, constants: Sequence[Array]) -> list[Array]:
     w, *vectors = constants
     _, filters = tile_of(point)
     missing = -op.filters % filters
-    rows = np.pad(w.reshape(op.filters, op.reduction), ((0, missing), (0, -op.reduction % TURN)))
+    rows = np.pad(w.reshape(op.filters, op.reduction), ((0, missing), (0, -op.reduction % int(point["turn"]))))
     table = np.pad(np.stack(vectors, axis=1), ((0, missing), (0, 0)))
     return [np.ascontiguousarray(rows.reshape(len(rows) // filters, filters, -1).swapaxes(1, 2)), table.astype(np.int32)]

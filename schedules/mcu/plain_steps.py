@@ -4,7 +4,7 @@ A word of `in` holds two pixels, far enough apart that a product with a weight i
 
     (x0 + 2^b * x1) * w = x0 * w + 2^b * (x1 * w)
 
-- `stack_long_sums_PxF` (Thumb-2): b = 23, sums of 64 bits hold a whole reduction. P words x F filters x 4 products a turn.
+- `stack_long_sums_PxF_byN` (Thumb-2): b = 23, sums of 64 bits hold a whole reduction. P words x F filters x N products a turn.
 - `stack_short_sums_2` (Thumb-1, no long multiplication): b = 16, the sum of two products fits in a half; then halves are added up apart.
   One filter, 2 words x 4 products a turn, weights by fours in one word.
 """
@@ -12,9 +12,10 @@ A word of `in` holds two pixels, far enough apart that a product with a weight i
 LONG = ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1))  # words, filters
 MOST_TAPS = 3  # that are loaded at once
 TURN = 4  # products of one turn: reductions are padded to multiples of it
+TURNS = (4, 8)
 
 
-def long_sums(words: int, filters: int) -> str:
+def long_sums(words: int, filters: int, turn: int) -> str:
     """The C function with 64-bit sums: low and high words of those of each filter, one word of pixels after the other."""
     count = words * filters
     x = [f"%[x{p}]" for p in range(words)] if words < 3 else [f"r{p}" for p in range(words)]
@@ -23,12 +24,12 @@ def long_sums(words: int, filters: int) -> str:
     for f in range(filters):
         step.append("ldrsb %[t], [%[w]], #1")
         step += [f"smlal %[l{i}], %[h{i}], {x[p]}, %[t]" for p in range(words) for i in [f * words + p]]
-    lines = ["0:", *step * TURN, "ldr %[t], %[end]", "cmp %[in], %[t]", "bne 0b"]
+    lines = ["0:", *step * turn, "ldr %[t], %[end]", "cmp %[in], %[t]", "bne 0b"]
     outputs = [f'[{half[0]}{i}] "+r"({half}[{i}])' for half in ("low", "high") for i in range(count)]
     temporaries = [("t", "t"), *([(f"x{p}", f"x{p}") for p in range(words)] if words < 3 else [])]
     return f"""\
 /* low, high: sums of {words} words of in, up to end, times the weights of {filters} filters */
-__attribute__((always_inline)) static inline const int8_t *stack_long_sums_{words}x{filters}(
+__attribute__((always_inline)) static inline const int8_t *stack_long_sums_{words}x{filters}_by{turn}(
     const int32_t *in, const int32_t *end, const int8_t *w, uint32_t *low, int32_t *high) {{
 #if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 2
   int32_t {", ".join(name for name, _ in temporaries)};
@@ -154,7 +155,7 @@ def _text(lines: list[str]) -> str:
     return "\n".join(f'    "{line}\\n\\t"' for line in lines)
 
 
-STEPS = {f"stack_long_sums_{words}x{filters}": long_sums(words, filters) for words, filters in LONG}
+STEPS = {f"stack_long_sums_{p}x{f}_by{turn}": long_sums(p, f, turn) for p, f in LONG for turn in TURNS}
 STEPS |= {"stack_short_sums_2": short_sums()}
 STEPS |= {f"stack_long_taps_{taps}": long_taps(taps) for taps in range(1, MOST_TAPS + 1)}
 STEPS |= {f"stack_short_taps_{taps}": short_taps(taps) for taps in range(1, MOST_TAPS + 1)}
