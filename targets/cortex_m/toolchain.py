@@ -69,7 +69,7 @@ def compile_source(source: Path, into: Path, flags: Sequence[str]) -> Path:
 
 def link(objects: Sequence[Path], script: Path, elf: Path, flags: Sequence[str]) -> Path:
     """Objects into the firmware `elf`. StackError where it does not fit into the memories that `script` names."""
-    command = [find_tool(), *flags, "-nostartfiles", "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-T", script, *objects, "-o", elf, "-lm"]
+    command = [find_tool(), *flags, "-nostartfiles", "-Wl,--gc-sections", "-T", script, *objects, "-o", elf, "-lm"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode:
         short = re.findall(r"region [`'](\w+)' overflowed by (\d+) bytes", done.stderr)

@@ -20,7 +20,6 @@ struct answer {
 };
 
 extern uint32_t stack_limit[]; /* the linker script's end of what is not stack */
-const uint32_t model_identity __attribute__((weak)) = 0; /* of kernels that are no model */
 static uint32_t overhead;      /* of reading the counter, which no result contains */
 
 #ifdef STACK_PROFILE
@@ -109,7 +108,7 @@ static uint32_t total(const struct buffer *buffers, uint32_t count) {
 }
 
 static void answer_hello(void) {
-    const uint32_t facts[4] = {model_identity, model_operators, total(model_inputs, model_input_count),
+    const uint32_t facts[4] = {&model_identity ? model_identity : 0, model_operators, total(model_inputs, model_input_count),
                                total(model_outputs, model_output_count)};
     frame_begin_write(HELLO, sizeof facts);
     frame_write(facts, sizeof facts);

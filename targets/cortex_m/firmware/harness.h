@@ -11,7 +11,8 @@ struct buffer {
 
 /* binding.c, generated for one model: its buffers, in the manifest's order. */
 extern const struct buffer model_inputs[], model_outputs[];
-extern const uint32_t model_input_count, model_output_count, model_operators, model_identity;
+extern const uint32_t model_input_count, model_output_count, model_operators;
+extern const uint32_t model_identity __attribute__((weak)); /* kernels that are no model have none */
 int model_call(void);
 void model_restart(void); /* a streaming model's state as at its beginning */
 void model_guard(void);
