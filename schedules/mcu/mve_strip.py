@@ -146,6 +146,7 @@ class Strip:
         if pairs > 2:
             self.lines += [f"mov lr, #{pairs}", "dls lr, lr", "2:"]
             self.pair(0)
+            self.forward(2 * tile.width)
             self.lines.append("le lr, 2b")
             self.at += (pairs - 1) * 2 * tile.together * tile.step
             self.to += (pairs - 1) * 2 * tile.width * tile.op.filters
@@ -169,7 +170,6 @@ class Strip:
             self.unit((unit + part) * tile.width, register)
         self.lines += ["vqmovnb.s32 q4, q4", "vqmovnt.s32 q4, q5", *mve_requantize.clip(tile.op, ["q4"], mve_requantize.ZERO, "q5")]
         self.lines.append("vstrb.16 q4, [%[to], q7]")
-        self.forward((unit + 2) * tile.width)
 
     def single(self, column: int) -> None:
         self.forward(column)
