@@ -96,12 +96,14 @@ def locate(window: Window) -> list[str]:
     pitch = op.width * op.channels * op.dilation[0]
     if not op.padded:
         return [f"const int8_t *s = {inside};", *([f"enum {{ pitch = {pitch} }};"] if op.kernel_h > 1 else [])]
-    lines = ["const int8_t *s = edge;", f"int32_t pitch = {window.row_bytes};"]
+    several = op.kernel_h > 1
+    lines = ["const int8_t *s = edge;", *([f"int32_t pitch = {window.row_bytes};"] if several else [])]
     copy = indent(copy_edge(window))
     if op.height < window.rows or op.width < window.columns:
         return [*lines, "{", *copy, "}"]
     test = f"(uint32_t)row <= {op.height - window.rows}u && (uint32_t)column <= {op.width - window.columns}u"
-    return [*lines, f"if ({test}) {{", f"  s = {inside}, pitch = {pitch};", "} else {", *copy, "}"]
+    found = f"s = {inside}" + (f", pitch = {pitch};" if several else ";")
+    return [*lines, f"if ({test}) {{", f"  {found}", "} else {", *copy, "}"]
 
 
 def unrolled(window: Window, pixels: int) -> list[str]:
@@ -123,15 +125,13 @@ def runs(window: Window, pixels: int) -> list[str]:
     body = ["int32_t u;", *run("r", f"r + {4 * fours}", factor(fours, 4), pixels, once=fours <= 4)]
     if len(window.starts) == 1:
         return ["{", *indent(["const int8_t *r = s;", *body]), "}"]
+    row = "s + i * pitch" if op.kernel_h > 1 else "s"
     if window.by_taps:
-        body = [
-            f"for (int32_t tap = 0; tap < {op.kernel_w}; tap++) {{",
-            *indent([f"const int8_t *r = s + i * pitch + tap * {op.dilation[1] * op.channels};", *body]),
-            "}",
-        ]
+        start = f"const int8_t *r = {row} + tap * {op.dilation[1] * op.channels};"
+        body = [f"for (int32_t tap = 0; tap < {op.kernel_w}; tap++) {{", *indent([start, *body]), "}"]
     else:
-        body = ["const int8_t *r = s + i * pitch;", *body]
-    return [f"for (int32_t i = 0; i < {op.kernel_h}; i++) {{", *indent(body), "}"]
+        body = [f"const int8_t *r = {row};", *body]
+    return [f"for (int32_t i = 0; i < {op.kernel_h}; i++) {{", *indent(body), "}"] if op.kernel_h > 1 else body
 
 
 def leftovers(window: Window, pixels: int, rows: list[str], at: int = 0) -> list[str]:
