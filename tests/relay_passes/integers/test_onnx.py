@@ -137,7 +137,7 @@ def test_numbers_of_a_dynamic_range() -> None:
 
 
 def small_network() -> onnx.ModelProto:
-    """Float operators that ONNX Runtime's quantiser knows: a strided layer, a depthwise one, a residual, two joined pools, a dense layer."""
+    """Float operators that ONNX Runtime's quantiser knows: a strided layer, a depthwise one, a residual, two pools joined, dense."""
     names = iter(range(100))
     weights: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}
 
