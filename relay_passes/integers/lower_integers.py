@@ -32,6 +32,7 @@ from relay_passes.integers import (
 )
 from relay_passes.integers.comparison import comparison_rule
 from relay_passes.integers.island import Island, Quantization, match, operand
+from relay_passes.integers.prelu import prelu_rule
 from relay_passes.integers.programs import Programs
 from relay_passes.integers.tables import table_rule
 from relay_passes.integers.weighted_memory import weighted_memory_rule
@@ -126,7 +127,7 @@ def lower_integers(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         if not isinstance(function, relax.Function):
             continue
         function = settle(function, module, [signed.RULES, channels_last.RULES])
-        islands_first = [make(programs) for make in (island_rule, table_rule, weighted_memory_rule, comparison_rule)]
+        islands_first = [make(programs) for make in (island_rule, prelu_rule, table_rule, weighted_memory_rule, comparison_rule)]
         function = settle(function, module, [islands_first, move_dequantize.RULES])
         islands += float_islands(function)
         function = settle(function, module, [[border_rule(programs)]])

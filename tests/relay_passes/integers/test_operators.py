@@ -256,3 +256,9 @@ def test_results_finer_than_their_sums() -> None:
     constants = [C("w", weights(6, 3), scale=0.9)]
     data, inputs = one_operator("FULLY_CONNECTED", (5, 3), (5, 6), constants, y_scale=0.0008)
     expect_same(data, inputs)
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 1, 5), (3, 4, 5)])
+def test_slopes_of_their_own(shape: tuple[int, ...]) -> None:
+    data, inputs = one_operator("PRELU", (2, 3, 4, 5), (2, 3, 4, 5), [C("slope", weights(*shape), scale=0.011, zero_point=7)])
+    assert expect_same(data, inputs).calls == ["prelu"]
