@@ -78,8 +78,20 @@ class Expressions:
         )
 
     def bounds(self, expr: tirx.Expr) -> tuple[int, int]:
+        if isinstance(expr, tirx.Cast) and c.integral(str(expr.value.ty)) and c.integral(str(expr.ty)):
+            inner = self.bounds(expr.value)
+            return inner if c.fits(inner, str(expr.ty)) else c.limits(str(expr.ty))
+        if self.masks_negatives(expr):
+            return c.limits(str(expr.ty) if isinstance(expr, tirx.BitwiseAnd) else "int64")
         found = self.analyzer.const_int_bound(expr)
         return int(found.min_value), int(found.max_value)
+
+    def masks_negatives(self, expr: tirx.Expr) -> bool:
+        """Whether `expr` has `a & b` of two numbers that may be negative: TVM's analyzer takes that for positive."""
+        found: list[tirx.BitwiseAnd] = []
+        tvm_ffi.structural_walk(expr, (tirx.BitwiseAnd, found.append))
+        lows = [[int(self.analyzer.const_int_bound(side).min_value) for side in (node.a, node.b)] for node in found]
+        return any(max(pair) < 0 for pair in lows)
 
     def dtype(self, expr: tirx.Expr) -> str:
         name = str(expr.ty)
@@ -116,7 +128,7 @@ class Expressions:
         if kind in BITS:
             return self.bits(expr)
         if kind is tirx.BitwiseNot:
-            return self.cut(Text(f"~{self.emit(expr.a).inside(c.UNARY)}", c.UNARY, self.emit(expr.a).kind), expr)
+            return self.complement(expr)
         if kind in (tirx.LShift, tirx.RShift):
             return self.shift(expr)
         if kind is tirx.Cast:
@@ -234,6 +246,14 @@ class Expressions:
         left, right, kind = self.settle(self.emit(expr.a), self.emit(expr.b), expr)
         level = {"&": c.BIT_AND, "|": c.BIT_OR, "^": c.BIT_XOR}[BITS[type(expr)]]
         return Text(f"{left.inside(c.UNARY)} {BITS[type(expr)]} {right.inside(c.UNARY)}", level, kind)
+
+    def complement(self, expr: tirx.BitwiseNot) -> Text:
+        """In unsigned types only their own bits."""
+        dtype, value = self.dtype(expr), self.emit(expr.a)
+        unsigned = dtype.startswith("u")
+        value = c.convert(value, c.COMPUTED[dtype]) if unsigned else value
+        result = Text(f"~{value.inside(c.UNARY)}", c.UNARY, value.kind)
+        return c.cast(result, c.DECLARED[dtype], "i32") if unsigned and c.itemsize(dtype) < 4 else result
 
     def shift(self, expr: tirx.LShift) -> Text:
         """To the right with the sign; to the left in unsigned arithmetic, unless no bit can be lost."""

@@ -11,6 +11,7 @@ the intrinsics that its text names.
 """
 
 import json
+import re
 
 import tvm
 from tvm import tirx
@@ -69,7 +70,10 @@ def function(lowered: tirx.PrimFunc, name: str, title: str, restrict: bool) -> t
     statements = Statements(expressions, names, found, offsets, restrict)
     statements.emit(lowered.body)
     statements.declare_pending()
-    return "\n".join([f"static void {name}({', '.join(parameters)}) {{", *statements.lines, "}"]) + "\n", scratch
+    words = set(re.findall(r"\w+", "\n".join(statements.lines)))
+    places = [expressions.places[buffer].name for buffer in lowered.params]
+    unused = [f"  (void){place};" for place in places if place not in words]
+    return "\n".join([f"static void {name}({', '.join(parameters)}) {{", *unused, *statements.lines, "}"]) + "\n", scratch
 
 
 def noalias(program: tirx.PrimFunc) -> bool:
