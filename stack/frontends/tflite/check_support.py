@@ -58,6 +58,8 @@ def check_support(source: Source) -> None:
     graph = source.main
     for kind, indices in (("input", graph.inputs), ("output", graph.outputs)):
         for tensor in (graph.tensors[index] for index in indices):
+            if tensor.sparse:
+                raise BadModel(f"{kind} {tensor.name!r} is stored sparse", at=source.at, hint="convert the model without sparsity")
             if tensor.dtype not in DTYPES - {"resource"}:
                 what = f"{kind} {tensor.name!r} has element type {'string' if tensor.dtype == 'str' else tensor.dtype}"
                 raise BadModel(what, at=source.at, hint="cut the model there; numbers only")

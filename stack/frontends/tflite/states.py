@@ -40,9 +40,9 @@ def find_states(source: Source) -> list[State]:
                 f" and is used as {declared.dtype}{list(declared.shape)}",
                 at=source.at, hint="convert the model again",
             )  # fmt: skip
-    read = {index for node in graph.nodes for index in node.inputs if index >= 0}
-    tensors = (tensor for index, tensor in enumerate(graph.tensors) if tensor.variable and index in read and tensor.value is None)
-    return states + [State(tensor.name, blank(tensor)) for tensor in tensors]
+    read = {index for node in graph.nodes for index in node.inputs if index >= 0} | set(graph.outputs)
+    tensors = (tensor for index, tensor in enumerate(graph.tensors) if tensor.variable and index in read and index not in graph.inputs)
+    return states + [State(tensor.name, blank(tensor) if tensor.value is None else tensor.value) for tensor in tensors]
 
 
 def variable_tensors(source: Source, handles: dict[int, str]) -> Iterator[tuple[str, Tensor]]:

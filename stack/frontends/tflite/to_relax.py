@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import tvm
 from tvm import relax
 
 from relay_passes.rewrite import dtype, is_tensor, shape
 from stack.frontends.model import State
-from stack.frontends.tflite.check_support import unsupported
+from stack.frontends.tflite.check_support import DTYPES, unsupported
 from stack.frontends.tflite.conversion import Conversion, Refused, constant, is_quantized, quantize
 from stack.frontends.tflite.graph import Source, Tensor
 from stack.frontends.tflite.operators import REAL, STORED
@@ -27,6 +28,12 @@ def to_relax(source: Source, shapes: Mapping[int, tuple[int, ...]], states: list
     expressions: dict[int, relax.Expr] = dict(zip(graph.inputs, inputs, strict=True))
     current = {state.name: variable for state, variable in zip(states, kept, strict=True)}
     expressions |= {index: constant(tensor.value) for index, tensor in enumerate(graph.tensors) if tensor.value is not None}
+    expressions |= {index: constant(np.zeros(tensor.shape, tensor.dtype)) for index, tensor in enumerate(graph.tensors) if is_empty(tensor)}
+
+    def result_of(index: int) -> relax.Expr:
+        name = graph.tensors[index].name
+        return current[name] if graph.tensors[index].variable and name in current else expressions[index]
+
     with builder.function("main", [*inputs, *kept]):
         with builder.dataflow():
             for node in graph.nodes:
@@ -39,7 +46,7 @@ def to_relax(source: Source, shapes: Mapping[int, tuple[int, ...]], states: list
                     failed.append((graph.label(node), node.op, one_line(error)))
                     results = [stand_in(tensor) for tensor in conversion.outputs]
                 expressions |= dict(zip(conversion.results, results, strict=True))
-            results = [expressions[index] for index in graph.outputs] + [current[state.name] for state in states]
+            results = [result_of(index) for index in graph.outputs] + [current[state.name] for state in states]
             result = builder.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
         builder.emit_func_output(result)
     if failed:
@@ -79,6 +86,11 @@ def expect_types(c: Conversion, results: list[relax.Expr]) -> None:
             raise Refused(f"its result becomes {list(shape(result))} where the file has {list(tensor.shape)}")
         if dtype(result) != tensor.dtype:
             raise Refused(f"its result becomes {dtype(result)} where the file has {tensor.dtype}")
+
+
+def is_empty(tensor: Tensor) -> bool:
+    """A constant without elements has no buffer to be known by."""
+    return 0 in tensor.shape and tensor.value is None and tensor.dtype in DTYPES - {"resource"}
 
 
 def stand_in(tensor: Tensor) -> relax.Expr:

@@ -1,5 +1,6 @@
 """What cannot be compiled is refused, every node at once, each with its reason."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from stack.errors import BadModel, UnsupportedOp
 from stack.frontends.tflite import load
+from stack.frontends.tflite.check_support import check_support
+from stack.frontends.tflite.read import read
 from tests.frontends.tflite.build import C, Op, T, graph, model, op
 
 FLOATS, EIGHT = T("x", (1, 4, 4, 2)), T("x", (1, 4, 4, 2), "int8", 0.5)
@@ -223,6 +226,18 @@ def test_inputs_and_outputs_are_tensors_of_numbers(dtype: str, kind: str) -> Non
         load(one(op("RELU", ["x"], ["y"]), Y, x=T("x", (1, 4, 4, 2), dtype)), {})
     with pytest.raises(BadModel, match=f"output 'y' has element type {kind}\n"):
         load(one(op("RELU", ["x"], ["y"]), T("y", (1, 4, 4, 2), dtype)), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [("h", UnsupportedOp, r"ABS \(output 'h'\): 'h' is stored sparse"), ("y", BadModel, "output 'y' is stored sparse")],
+)
+def test_sparse_tensors_are_refused(name: str, kind: type[Exception], text: str) -> None:
+    h = T("h", (1, 4, 4, 2))
+    source = read(model([FLOATS], [op("ABS", ["x"], ["h"]), op("RELU", ["h"], ["y"])], ["y"], tensors=[h, Y]))
+    tensors = [replace(tensor, sparse=tensor.name == name) for tensor in source.main.tensors]
+    with pytest.raises(kind, match=text):
+        check_support(replace(source, graphs=[replace(source.main, tensors=tensors)]))
 
 
 def variables(first: np.ndarray, *more: Op, position: int = 1) -> bytes:

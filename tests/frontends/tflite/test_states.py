@@ -211,6 +211,22 @@ def test_an_svdf_whose_shapes_do_not_fit_is_refused() -> None:
         load(svdf(2, "float32", claimed=4), {})
 
 
+def test_a_state_may_be_a_result() -> None:
+    tensors = [T("h", (1, 3), variable=True), T("y", (1, 3))]
+    data = model([T("x", (1, 3))], [op("ADD", ["x", "h"], ["y"])], ["y", "h"], tensors=tensors)
+    found = load(data, {})
+    assert (found.output_names, [state.name for state in found.states]) == (["y", "h"], ["h"])
+    unread = model([T("x", (1, 3))], [op("ABS", ["x"], ["y"])], ["y", "h"], tensors=tensors)
+    assert [state.name for state in load(unread, {}).states] == ["h"]
+
+
+def test_a_constant_without_elements_needs_no_buffer() -> None:
+    tensors = [T("scalar", (0,), "int32"), T("y", ()), T("none", (0, 4))]
+    data = model([T("x", (1,))], [op("RESHAPE", ["x", "scalar"], ["y"])], ["y", "none"], tensors=tensors)
+    first, second = load(data, {}).module["main"].ret_ty.fields
+    assert (tuple(first.shape), tuple(int(extent) for extent in second.shape)) == ((), (0, 4))
+
+
 WAKE_WORDS = sorted(Path(pytest.importorskip("pymicro_wakeword").__file__).parent.glob("models/*.tflite"))
 
 
