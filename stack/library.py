@@ -124,7 +124,9 @@ def load(folder: str | Path, *, threads: int | None = None, board: str = "", por
     """Open a saved library. `threads` is how many threads one call computes with (default: the cores this process may use).
 
     A C project runs as firmware, in QEMU: on the board that it was compiled for, or on another called `board`. With `port` it runs on the
-    real board at that serial port, which must have been flashed with `stackc flash --harness`. BadLibrary says what is wrong with the folder, or what this machine lacks.
+    real board at that serial port, which must have been flashed with `stackc flash --harness`.
+
+    BadLibrary says what is wrong with the folder, or what this machine lacks.
 
         >>> stack.load(folder, threads=1).threads
         1

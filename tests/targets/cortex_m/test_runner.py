@@ -7,8 +7,10 @@ import pytest
 
 from stack.errors import StackError, ToolMissing
 from targets.cortex_m import toolchain
+from targets.cortex_m.binding import identity
 from targets.cortex_m.board import board_of
 from targets.cortex_m.build import build_harness
+from targets.cortex_m.protocol import Session
 from targets.cortex_m.runner import FirmwareRunner, measure, open_runner
 from targets.cortex_m.toolchain import section_sizes
 from targets.registry import find, names
@@ -110,6 +112,19 @@ def test_a_streaming_model_goes_on_from_run_to_run(tmp_path):
     assert (run(runner, INPUT) - dense(INPUT))[0, 0] == 4
     runner.reset()
     assert (run(runner, INPUT) - dense(INPUT))[0, 0] == 1
+
+
+def test_a_firmware_of_another_model_is_not_taken_for_this_one(tmp_path):
+    manifest = write_project(tmp_path)
+    manifest["files"] = {"model.c": "4f1d", "model.h": "77ab", "weights.c": "09e2"}
+    runner = open_runner(tmp_path, manifest)
+    np.testing.assert_array_equal(run(runner, INPUT), dense(INPUT))
+    link = runner.session(False).link
+    Session(link, 2, 8, 16, identity(manifest))
+    for other in ((2, 8, 16, 0), (2, 8, 16, identity(manifest) + 1), (3, 8, 16, identity(manifest)), (2, 9, 16, identity(manifest))):
+        with pytest.raises(StackError) as caught:
+            Session(link, *other)
+        assert caught.value.what == "the device runs another program than the harness of this very model"
 
 
 def test_a_model_with_two_arenas_has_each_in_its_memory(tmp_path):
