@@ -6,7 +6,7 @@
       w0 = its low bytes, sign-extended                          SXTB16
       b[p] += w0 * x[p];  the same once more with w1 and the next three x
 
-Two filters share a word of weights: each half is 256 * A + B, for two neighbouring k. So `a` sums 256 * (sum of A) + (sum of B), of which
+Two filters share a word of weights: each half is 256 * A + B, for one k. So `a` sums 256 * (sum of A) + (sum of B), of which
 `b` knows the second, and unpacking costs one instruction for four products instead of two. Modulo 2^32 that is exact as long as the sum of
 A fits in 24 bits. The steps named `_bytes` have no such limit: halves are the bytes A and B, and unpacking A costs one instruction more.
 
@@ -18,21 +18,8 @@ a filter begin. Registers are named, since compilers do not find 13 by themselve
 from dataclasses import dataclass
 from itertools import product
 
-FREE = (
-    "r0",
-    "r1",
-    "r2",
-    "r3",
-    "r4",
-    "r5",
-    "r6",
-    "r8",
-    "r9",
-    "r10",
-    "r11",
-    "r12",
-    "lr",
-)  # r7 is the frame pointer of builds without optimisation
+# r7 is the frame pointer of builds without optimisation
+FREE = (*(f"r{number}" for number in (*range(7), *range(8, 13))), "lr")
 
 
 @dataclass(frozen=True)
