@@ -59,7 +59,7 @@ def step(outputs: int, stride: int, first: bool) -> str:
 /* 3 taps of {outputs} neighbouring outputs */
 __attribute__((always_inline)) static inline void {name(outputs, stride, first)}(
     const int32_t *x, const int32_t **w, {"int32_t bias, " if first else ""}int32_t *a) {{
-#if defined(__ARM_FEATURE_DSP)
+#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__) && !defined(__clang__) /* others keep registers back */
   typedef int64_t __attribute__((may_alias)) both;
   const int32_t *words = *w;
   int32_t p0, p1, p2, w0, w1;
