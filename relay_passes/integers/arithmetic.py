@@ -46,27 +46,21 @@ def is_known(island: Island) -> bool:
 
 
 def add(island: Island) -> relax.Expr | None:
-    if not is_known(island):
-        return None
-    first, second = (np.float64(item.one_scale) for item in island.inputs)
-    twice = 2 * max(first, second)
-    output = twice / ((1 << MORE_BITS[island.output.dtype]) * np.float64(island.output.one_scale))
-    return sum_of_scaled(island, "add", (first / twice, second / twice, output), lambda a, b: a + b)
+    return sum_of_scaled(island, "add", lambda a, b: a + b)
 
 
 def subtract(island: Island) -> relax.Expr | None:
-    """As add, but TFLite computes the factors in float32."""
+    return sum_of_scaled(island, "subtract", lambda a, b: a - b)
+
+
+def sum_of_scaled(island: Island, name: str, combine: Element) -> relax.Expr | None:
     if not is_known(island):
         return None
-    first, second = (np.float32(item.one_scale) for item in island.inputs)
-    twice = np.float32(2) * max(first, second)
-    output = twice / (np.float32(1 << MORE_BITS[island.output.dtype]) * np.float32(island.output.one_scale))
-    return sum_of_scaled(island, "subtract", (first / twice, second / twice, output), lambda a, b: a - b)
-
-
-def sum_of_scaled(island: Island, name: str, factors: tuple[np.floating, ...], combine: Element) -> relax.Expr | None:
-    (first, first_shift), (second, second_shift), (last, last_shift) = (one_multiplier(float(item)) for item in factors)
     bits = MORE_BITS[island.output.dtype]
+    scales = [item.one_scale for item in island.inputs]
+    twice = 2 * max(scales)
+    factors = scales[0] / twice, scales[1] / twice, twice / ((1 << bits) * island.output.one_scale)
+    (first, first_shift), (second, second_shift), (last, last_shift) = (one_multiplier(item) for item in factors)
     if last_shift > 0:
         return None  # TFLite refuses: the result would be finer than the operands allow
 

@@ -3,7 +3,6 @@
 y = requantize(sum of (a - a_zero) * (b - b_zero)) + y_zero
 """
 
-import numpy as np
 from tvm import relax, te, tirx
 
 from relay_passes.integers import convolution
@@ -26,8 +25,7 @@ def product(island: Island) -> relax.Expr | None:
     a, b = placeholder(left.value, "a"), placeholder(right.value, "b")
     if min(len(a.shape), len(b.shape)) < 2:
         return None
-    scale = np.float32(left.one_scale) * np.float32(right.one_scale)  # in float32, as TFLite has it
-    factor = one_multiplier(float(np.float64(scale) / np.float64(island.output.one_scale)))
+    factor = one_multiplier(left.one_scale * right.one_scale / island.output.one_scale)
     k = te.reduce_axis((0, shape(left.value)[-1]), "k")
 
     def at(tensor: te.Tensor, batch: tuple[tirx.Var, ...], row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:

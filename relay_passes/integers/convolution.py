@@ -37,16 +37,13 @@ def symmetric_weights(w: Operand) -> Array | None:
     return wide.astype("int8") if wide.min() >= INT8.min and wide.max() <= INT8.max else None
 
 
-def effective_scale(island: Island, filters: int, dense: bool) -> Array:
+def effective_scale(island: Island, filters: int) -> Array:
     """The factor from accumulator to result, for each filter, in the precision in which TFLite computes it."""
     x, w = island.inputs[:2]
-    if (x.dtype, island.output.dtype) == ("int8", "int16"):  # SVDF's state; LSTM's has a power of two, where precision is nothing
+    if op_name(island.call) == "relax.matmul" and str(island.call.attrs.out_dtype) == "float32":  # SVDF says so: all in float32
         return np.full(filters, np.float64(np.float32(x.one_scale) * np.float32(w.one_scale) / np.float32(island.output.one_scale)))
-    output = np.float64(island.output.one_scale)
-    if dense and w.scale.size == 1:
-        return np.full(filters, np.float64(np.float32(x.scale.reshape(())) * np.float32(w.scale.reshape(()))) / output)
     per_filter = np.broadcast_to(w.scale.reshape(-1).astype("float64"), (filters,))
-    return np.float64(x.one_scale) * per_filter / output
+    return np.float64(x.one_scale) * per_filter / np.float64(island.output.one_scale)
 
 
 def power_of_two_from(number: int) -> int:
@@ -110,7 +107,7 @@ def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, w
     bias = np.zeros(filters, "int64") if island.bias is None else np.asarray(island.bias.array, "int64").reshape(-1)
     if bias.size != filters:
         return None
-    multiplier, shifts = quantize_multiplier(effective_scale(island, filters, dense))
+    multiplier, shifts = quantize_multiplier(effective_scale(island, filters))
     shifts = np.where(multiplier == 0, -1, shifts).astype("int32")  # gives 0 in any case, so let it not cost the layer `right_shifts`
     op = kind(
         batch=batch,

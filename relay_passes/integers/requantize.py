@@ -25,8 +25,7 @@ def rescale(island: Island) -> relax.Expr | None:
     unlimited = (island.low, island.high) == (info.min, info.max)
     if x.same(island.output):
         return x.value if unlimited else clip(island)
-    precision = np.float32 if island.activated else np.float64  # TFLite's relu divides in float32, its quantize in float64
-    factor = one_multiplier(float(precision(x.one_scale) / precision(island.output.one_scale)))
+    factor = one_multiplier(x.one_scale / island.output.one_scale)
     data = placeholder(x.value, "x")
 
     def result(*index: tirx.Var) -> tirx.Expr:

@@ -50,7 +50,7 @@ def transposed(island: Island) -> relax.Expr | None:
         return clamp(value, island.low, island.high).astype("int8")
 
     acc = te.compute(island.shape, product, name="acc")
-    factors, shifts = quantize_multiplier(effective_scale(island, filters, dense=False))
+    factors, shifts = quantize_multiplier(effective_scale(island, filters))
     start = np.zeros(filters, "int32") if island.bias is None else np.asarray(island.bias.array, "int32").reshape(-1)
     tensors = [data, taps, bias, multiplier, shift, te.compute(island.shape, result, name="conv2d_transpose")]
     arguments = [x.value, constant(weights), constant(start), constant(factors), constant(shifts)]

@@ -262,3 +262,28 @@ def test_results_finer_than_their_sums() -> None:
 def test_slopes_of_their_own(shape: tuple[int, ...]) -> None:
     data, inputs = one_operator("PRELU", (2, 3, 4, 5), (2, 3, 4, 5), [C("slope", weights(*shape), scale=0.011, zero_point=7)])
     assert expect_same(data, inputs).calls == ["prelu"]
+
+
+def test_factors_have_the_precision_of_float64() -> None:
+    """Sums so close to a tie that the product of two scales in float32 would round the other way."""
+    x_scale, w_scale, y_scale = (np.float32(value) for value in (0.00051, 0.00037, 1.7))
+    exact = np.float64(x_scale) * np.float64(w_scale) / np.float64(y_scale)
+    bias = np.round((np.arange(-100, 100) + 0.5) / exact).astype("int32")
+    data = model(
+        inputs=[T("x", (1, 1), "int8", scale=x_scale)],
+        constants=[C("w", np.ones((200, 1), "int8"), scale=w_scale), C("b", bias, scale=x_scale * w_scale)],
+        tensors=[T("y", (1, 200), "int8", scale=y_scale)],
+        ops=[op("FULLY_CONNECTED", ["x", "w", "b"], ["y"])],
+        outputs=["y"],
+    )
+    expect_same(data, [((1, 1), "int8")])
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("RELU", 5.0), ("SUB", 3.0), ("SUB", 5.0)])
+def test_ties_of_equal_scales_go_the_same_way(name: str, ratio: float) -> None:
+    count = 1 if name == "RELU" else 2
+    for x_scale in np.float32([0.0613, 0.0371, 0.0923]):
+        given = [T(f"x{index}", (1, 4000), "int8", scale=x_scale * np.float32(1 + 2 * index)) for index in range(count)]
+        result = T("y", (1, 4000), "int8", scale=np.float32(x_scale * np.float32(2)) / np.float32(ratio))
+        data = model(inputs=given, tensors=[result], ops=[op(name, [item.name for item in given], ["y"])], outputs=["y"])
+        expect_same(data, [((1, 4000), "int8")] * count, runs=2)
