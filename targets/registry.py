@@ -1,11 +1,11 @@
 """Find a target by name. A new machine is a new TOML file, a new family a new folder; nothing here changes.
 
-`x86` is not in a file: it means the machine this runs on.
+`x86` is not in a file: it means the machine this runs on. A name that ends in .toml is the path of a user's own board file.
 """
 
 import itertools
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import cache
@@ -19,6 +19,8 @@ from targets.target import Family, Memory, Target
 
 HERE = Path(__file__).parent
 HOST = "x86"
+OWN = ".toml"
+MEMORY_TYPES = "name and kind are text, base and bytes whole numbers such as 0x2000_0000, speed is a number"
 
 
 @cache
@@ -42,8 +44,10 @@ def every() -> list[Target]:
 
 
 def find(name: str) -> Target:
-    """The target called `name`; UnknownTarget where there is none."""
+    """The target called `name`, or described by the board file `name`; UnknownTarget where there is none."""
     check_name(name)
+    if name.endswith(OWN):
+        return load_own(Path(name))
     if name == HOST:
         from targets.x86.detect import this_machine
 
@@ -52,7 +56,10 @@ def find(name: str) -> Target:
 
 
 def check_name(name: str) -> None:
-    """UnknownTarget, with the nearest name, where no target is called `name`."""
+    """UnknownTarget, with the nearest name, where no target is called `name`; StackError where it is a board file that is wrong."""
+    if name.endswith(OWN):
+        load_own(Path(name))
+        return
     if name in names():
         return
     close = get_close_matches(name, names(), n=1, cutoff=0.5)
@@ -61,37 +68,63 @@ def check_name(name: str) -> None:
 
 
 def load(file: Path) -> Target:
-    """The target that a board file describes; its name is the file's, its family the folder's. StackError where the file is wrong.
+    """The target that a board file of ours describes; its name is the file's, its family the folder's. StackError where the file is wrong.
 
     `core = "cortex-m4"` takes over `codegen` and `[machine]` from the file of that name beside it; what this file says itself prevails.
     """
+    beside = {other.stem: other for other in sorted(file.parent.glob(f"*{OWN}")) if other != file}
+    return describe(read(file), file, file.parts[-3], beside)
+
+
+def load_own(file: Path) -> Target:
+    """The target that a user's own board file, wherever it lies, describes. It must name one of our cores, whose family is its family."""
+    if not file.is_file():
+        raise UnknownTarget("there is no such board file", at=str(file), hint="`stackc boards` lists the boards that need no file")
+    entry = read(file)
+    if "core" not in entry:
+        raise StackError("the key 'core' is missing", at=str(file), hint='it names what the board has: core = "cortex-m4", for example')
+    return describe(entry, file, core_file(entry["core"], file, files()).parts[-3], files())
+
+
+def read(file: Path) -> dict[str, Any]:
     try:
-        entry = tomllib.loads(file.read_text())
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StackError(f"the board file is not TOML: {error}", at=str(file)) from None
-    machine, memory, board = entry.pop("machine", {}), entry.pop("memory", []), entry.pop("board", {})
+
+
+def describe(entry: dict[str, Any], file: Path, family: str, cores: Mapping[str, Path]) -> Target:
+    """The target of `family` that `entry`, read from `file`, describes; `cores` are the files that its `core` may be."""
+    machine, memory, board = table(entry, "machine", {}, file), table(entry, "memory", [], file), table(entry, "board", {}, file)
     check_keys(entry, ["core", *(field.name for field in fields(Target) if field.name not in ("name", "family", "machine"))], file)
     check_keys(machine, [field.name for field in fields(Machine)], file)
-    check_board(board, file)
+    check_board(board, family, file)
     base = Machine()
     if "core" in entry:
-        core = load(core_file(entry.pop("core"), file))
-        entry, base = {"codegen": core.codegen, **entry}, core.machine
+        core = load(core_file(entry.pop("core"), file, cores))
+        entry, base = {"codegen": core.codegen, "features": core.features, **entry}, core.machine
     for key in ("summary", "codegen"):
         if key not in entry:
             raise StackError(f"the key '{key}' is missing", at=str(file))
-    memories = [load_memory(table, file) for table in memory]
+    memories = [load_memory(each, file) for each in memory]
     check_apart(memories, file)
-    return Target(name=file.stem, family=file.parts[-3], machine=replace(base, **machine), memory=memories, board=board, **entry)
+    return Target(name=file.stem, family=family, machine=replace(base, **machine), memory=memories, board=board, **entry)
 
 
-def core_file(core: str, file: Path) -> Path:
-    found = file.with_name(f"{core}.toml")
-    if not found.is_file():
-        known = [other.stem for other in sorted(file.parent.glob("*.toml")) if other != file]
-        close = get_close_matches(core, known, n=1)
+def table(entry: dict[str, Any], key: str, default: Any, file: Path) -> Any:
+    """Take a table, or a list of tables, out of `entry`."""
+    value = entry.pop(key, default)
+    if not isinstance(value, type(default)) or not all(isinstance(each, dict) for each in value if isinstance(value, list)):
+        raise StackError(f"'{key}' is no table", at=str(file), hint=f"write [[{key}]]" if isinstance(default, list) else f"write [{key}]")
+    return value
+
+
+def core_file(core: object, file: Path, cores: Mapping[str, Path]) -> Path:
+    """Where the core is described that `file` names; StackError, with the nearest name, where no file of `cores` does."""
+    if str(core) not in cores:
+        close = get_close_matches(str(core), cores, n=1)
         raise StackError(f"no core is called '{core}'", at=str(file), hint=f"did you mean '{close[0]}'?" if close else None)
-    return found
+    return cores[str(core)]
 
 
 def load_memory(table: dict[str, Any], file: Path) -> Memory:
@@ -101,6 +134,10 @@ def load_memory(table: dict[str, Any], file: Path) -> Memory:
     for key in known:
         if key not in table and key != "speed":
             raise StackError(f"the key '{key}' is missing in a [[memory]]", at=str(file))
+    for key, value in table.items():
+        kind = str if key in ("name", "kind") else (int, float) if key == "speed" else int
+        if not isinstance(value, kind):
+            raise StackError(f"in a [[memory]], {key} = {value!r} is of the wrong type", at=str(file), hint=MEMORY_TYPES)
     memory = Memory(**table)
     if memory.kind not in ("flash", "ram"):
         raise StackError(f"the memory '{memory.name}' is of kind '{memory.kind}'", at=str(file), hint="a memory is 'flash' or 'ram'")
@@ -124,9 +161,8 @@ def check_apart(memories: Sequence[Memory], file: Path) -> None:
             raise StackError(f"the memories '{earlier.name}' and '{later.name}' overlap", at=str(file))
 
 
-def check_board(table: dict[str, Any], file: Path) -> None:
+def check_board(table: dict[str, Any], family: str, file: Path) -> None:
     """What [board] may say is its family's matter."""
-    family = file.parts[-3]
     if table and not (HERE / family / "board.py").is_file():
         raise StackError(f"targets of the family '{family}' have no table [board]", at=str(file))
     if table:

@@ -32,13 +32,26 @@ def emit(
         "format": manifests.FORMAT,
         "name": name,
         "container": family.container,
-        "target": {"name": target.name, "family": target.family, "features": list(target.features), "codegen": dict(target.codegen)},
+        "target": describe(target),
         "machine": asdict(target.machine),
         "versions": {package: importlib.metadata.version(package) for package in ("stack-compiler", "apache-tvm")},
         **written,
         "files": {file.name: manifests.sha256(file) for file in sorted(folder.iterdir())},
     }
     (folder / manifests.NAME).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def describe(target: Target) -> dict[str, object]:
+    """What the manifest says of the target; of a board, which may be in a file of the user's own, all that it takes to run there."""
+    named: dict[str, object] = {
+        "name": target.name,
+        "family": target.family,
+        "features": list(target.features),
+        "codegen": dict(target.codegen),
+    }
+    if not target.memory:
+        return named
+    return named | {"summary": target.summary, "memory": [asdict(memory) for memory in target.memory], "board": dict(target.board)}
 
 
 def write_binary(

@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from stack.errors import StackError
+from targets.cortex_m.boot import BEGINNINGS
 from targets.target import Memory, Target
 
 V6M = {"cortex-m0", "cortex-m0plus"}
@@ -64,7 +65,21 @@ class Board:
         return [memory for memory in self.memory if memory.kind == kind]
 
 
+FLASH_TOOLS = {"pyocd": ["target"], "openocd": ["interface", "target"], "bossac": ["port"], "picotool": ["volume"]}  # with what each needs
+UART_DRIVERS = dict.fromkeys(("cmsdk", "stm32", "stm32_new", "nrf", "pl011"), ("base", "divider"))
+TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("qemu", "emulate", "boot"), str),
+    **dict.fromkeys(("flash_with", "serial", "uart"), dict),
+    **{"clock_hz": (int, float), "interrupts": int, "setup": list},
+}
 KEYS = [entry.name for entry in fields(Board) if entry.name not in ("name", "core", "fpu", "memory", "summary")]
+
+
+def recorded(manifest: Mapping[str, Any]) -> Board:
+    """The board that a C project was compiled for, from what its manifest says of it: its file may be gone, or be another by now."""
+    target = manifest["target"]
+    memory = [Memory(**entry) for entry in target["memory"]]
+    return Board(target["name"], target["codegen"]["mcpu"], manifest["machine"]["fpu"], memory, target["summary"], **target["board"])
 
 
 def board_of(target: Target) -> Board:
@@ -83,10 +98,28 @@ def check_runs(code: str, fpu: bool, board: Board) -> None:
 
 
 def check_board(table: Mapping[str, object], at: str) -> None:
-    """StackError where a board file's table [board] has a key that means nothing."""
-    for key in table:
+    """StackError where a board file's table [board] has a key or value that means nothing, or lacks one that its tool needs."""
+    for key, value in table.items():
         if key not in KEYS:
             close = get_close_matches(key, KEYS, n=1)
             raise StackError(
                 f"unknown key '{key}' in [board]", at=at, hint=f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(KEYS)}"
             )
+        if not isinstance(value, TYPES[key]):
+            raise StackError(f"in [board], {key} = {value!r} is of the wrong type", at=at, hint="targets/cortex_m/board.py shows each key")
+    if "boot" in table and table["boot"] not in BEGINNINGS:
+        raise StackError(f"boot knows no '{table['boot']}'", at=at, hint=f"it is {', '.join(BEGINNINGS)}, or absent as for most chips")
+    for key, word, needs in (("flash_with", "tool", FLASH_TOOLS), ("uart", "driver", UART_DRIVERS)):
+        if key in table:
+            check_choice(key, word, table[key], needs, at)  # type: ignore[arg-type]
+
+
+def check_choice(key: str, word: str, table: Mapping[str, object], needs: Mapping[str, Sequence[str]], at: str) -> None:
+    """StackError where `table`, the value of `key`, does not name one of `needs` as its `word`, or lacks a key that this one needs."""
+    chosen = str(table.get(word, ""))
+    if chosen not in needs:
+        what = f"{key} has no '{word}'" if word not in table else f"{key} knows no {word} '{chosen}'"
+        raise StackError(what, at=at, hint=f"the {word}s are {', '.join(needs)}")
+    for needed in needs[chosen]:
+        if needed not in table:
+            raise StackError(f"{key} has no '{needed}'", at=at, hint=f"the {word} '{chosen}' needs {', '.join(needs[chosen])}")

@@ -13,7 +13,7 @@ import numpy as np
 from stack.errors import StackError
 from targets.cortex_m import qemu
 from targets.cortex_m.binding import identity, tensor_bytes
-from targets.cortex_m.board import Board, board_of
+from targets.cortex_m.board import Board, board_of, recorded
 from targets.cortex_m.build import build_harness, build_minimal
 from targets.cortex_m.protocol import MEASURE_STACK, RESTART, WINDOW, Answer, Link, Session
 from targets.cortex_m.toolchain import section_sizes
@@ -133,6 +133,8 @@ def choose_board(manifest: Mapping[str, Any], name: str = "") -> Board:
 
     UnknownTarget where there is no such board; StackError where what has that name is no board.
     """
+    if not name and manifest["target"].get("memory"):
+        return recorded(manifest)
     chosen = find(name or manifest["target"]["name"])
     if chosen.family != "cortex_m":
         raise StackError(f"'{chosen.name}' is no microcontroller", hint="`stackc boards` lists the boards")

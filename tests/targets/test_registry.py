@@ -1,7 +1,7 @@
 import pytest
 
 from stack.errors import StackError, UnknownTarget
-from targets.registry import every, family_of, find, load, names
+from targets.registry import check_name, every, family_of, find, load, names
 from targets.target import Memory
 from targets.x86.detect import AVX2, cpu_flags
 
@@ -120,6 +120,37 @@ BOARD = 'summary = "a board"\ncore = "core"\n'
             BOARD + RAM.replace("0.5", "2.0"),
             "error: the memory 'ram' has a wrong number\n  at: FILE\n  hint: bytes are above 0, speed is above 0 and 1.0 at most",
         ),
+        (
+            BOARD + RAM.replace("bytes = 64", 'bytes = "64 KB"'),
+            "error: in a [[memory]], bytes = '64 KB' is of the wrong type\n  at: FILE\n  hint: name and kind are text, "
+            "base and bytes whole numbers such as 0x2000_0000, speed is a number",
+        ),
+        (BOARD + "memory = 4\n", "error: 'memory' is no table\n  at: FILE\n  hint: write [[memory]]"),
+        (BOARD + "board = 4\n", "error: 'board' is no table\n  at: FILE\n  hint: write [board]"),
+        (
+            BOARD + '[board]\nclock_hz = "16 MHz"\n',
+            "error: in [board], clock_hz = '16 MHz' is of the wrong type\n  at: FILE\n  hint: targets/cortex_m/board.py shows each key",
+        ),
+        (
+            BOARD + '[board]\nboot = "rp2350"\n',
+            "error: boot knows no 'rp2350'\n  at: FILE\n  hint: it is rp2040, or absent as for most chips",
+        ),
+        (
+            BOARD + '[board]\nflash_with = { tool = "jlink" }\n',
+            "error: flash_with knows no tool 'jlink'\n  at: FILE\n  hint: the tools are pyocd, openocd, bossac, picotool",
+        ),
+        (
+            BOARD + '[board]\nflash_with = { target = "nrf52840" }\n',
+            "error: flash_with has no 'tool'\n  at: FILE\n  hint: the tools are pyocd, openocd, bossac, picotool",
+        ),
+        (
+            BOARD + '[board]\nflash_with = { tool = "openocd", target = "t.cfg" }\n',
+            "error: flash_with has no 'interface'\n  at: FILE\n  hint: the tool 'openocd' needs interface, target",
+        ),
+        (
+            BOARD + '[board]\nuart = { driver = "stm32", base = 0x4000_4400 }\n',
+            "error: uart has no 'divider'\n  at: FILE\n  hint: the driver 'stm32' needs base, divider",
+        ),
         (BOARD + FLASH + FLASH.replace("base = 0", "base = 4096"), "error: two memories are called 'flash'\n  at: FILE"),
         (BOARD + FLASH + RAM.replace("0x2000_0000", "1000"), "error: the memories 'flash' and 'ram' overlap\n  at: FILE"),
     ],
@@ -136,3 +167,51 @@ def test_a_board_in_a_family_without_boards(tmp_path):
     with pytest.raises(StackError) as caught:
         load(file)
     assert str(caught.value) == f"error: targets of the family 'x86' have no table [board]\n  at: {file}"
+
+
+OWN = 'summary = "my own"\ncore = "cortex-m4"\n'
+
+
+def own(tmp_path, text):
+    file = tmp_path / "robot.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_file_anywhere_describes_a_board_of_the_user_s_own(tmp_path):
+    target = find(str(own(tmp_path, OWN + FLASH + RAM)))
+    assert (target.name, target.family, target.summary) == ("robot", "cortex_m", "my own")
+    assert (target.codegen, target.machine) == (find("cortex-m4").codegen, find("cortex-m4").machine)
+    assert [memory.name for memory in target.memory] == ["flash", "ram"]
+
+
+def test_a_board_of_its_own_asks_for_the_features_of_what_it_builds_on(tmp_path):
+    target = find(str(own(tmp_path, 'summary = "my own"\ncore = "x86-avx2"\n[machine]\ncores = 2\n')))
+    assert (target.family, target.features, target.machine.cores) == ("x86", find("x86-avx2").features, 2)
+
+
+@pytest.mark.parametrize("ask", [find, check_name])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('summary = "my own"\n', "error: the key 'core' is missing\n  at: FILE\n"
+                                 '  hint: it names what the board has: core = "cortex-m4", for example'),
+        (OWN.replace("m4", "m44"), "error: no core is called 'cortex-m44'\n  at: FILE\n  hint: did you mean 'cortex-m4'?"),
+        (OWN.replace('"cortex-m4"', "[4]"), "error: no core is called '[4]'\n  at: FILE"),
+        (OWN + "flash = 4\n", "error: unknown key 'flash'\n  at: FILE\n"
+                              "  hint: the keys are core, summary, codegen, features, memory, board"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_of_the_user_s_own(text, what, ask, tmp_path):
+    file = own(tmp_path, text)
+    with pytest.raises(StackError) as caught:
+        ask(str(file))
+    assert str(caught.value) == what.replace("FILE", str(file))
+
+
+def test_a_board_file_that_is_not_there():
+    with pytest.raises(UnknownTarget) as caught:
+        find("boards/robot.toml")
+    assert str(caught.value) == (
+        "error: there is no such board file\n  at: boards/robot.toml\n  hint: `stackc boards` lists the boards that need no file"
+    )

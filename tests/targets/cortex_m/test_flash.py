@@ -9,6 +9,7 @@ import pytest
 
 from stack.errors import StackError, ToolMissing, UnknownTarget
 from targets.cortex_m import flash, serial
+from targets.cortex_m.board import FLASH_TOOLS
 from targets.cortex_m.project import board_files
 from targets.registry import every, find
 from tests.targets.cortex_m.projects import write_project
@@ -51,6 +52,10 @@ def test_every_board_that_can_be_flashed_names_a_known_tool_with_what_it_needs(t
     assert {find(name).board["flash_with"]["tool"] for name in FLASHED} == set(flash.TOOLS)
     for name in FLASHED:
         assert commands(name, tmp_path / name)[-1][0] in flash.TOOLS
+
+
+def test_a_board_file_may_name_every_tool_and_no_other():
+    assert set(FLASH_TOOLS) == set(flash.TOOLS)
 
 
 def test_a_port_that_is_not_there_is_called_port_in_a_dry_run_only(tmp_path, monkeypatch):
