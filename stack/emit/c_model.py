@@ -147,15 +147,17 @@ def source(name: str, network: Network, placement: Placement, programs: Mapping[
         if layer.kernel:
             by_kernel.setdefault(layer.kernel, []).append((index, layer))
     definitions = {kernel: str(programs[kernel].attrs["stack.c"]).replace("KERNEL", kernel).strip() for kernel in by_kernel}
+    headers = sorted({str(programs[kernel].attrs["stack.include"]) for kernel in by_kernel if "stack.include" in programs[kernel].attrs})
     blocks = [
         f"/* {name}, compiled by Stack for {target}. Do not edit: made by `stackc compile`. */\n"
-        '#include "model.h"\n\n#include <math.h>\n#include <stdbool.h>\n#include <stddef.h>\n#include <string.h>',
+        '#include "model.h"\n\n#include <math.h>\n#include <stdbool.h>\n#include <stddef.h>\n#include <string.h>'
+        + "".join(f'\n\n#include "{header}"' for header in headers),
         "#ifdef STACK_PROFILE\nvoid stack_profile_step(int step); /* called after each layer */\n"
         "#define STEP(layer) stack_profile_step(layer)\n#else\n#define STEP(layer) (void)0\n#endif",
     ]
     if network.weights:
         blocks.append("\n".join(f"extern {declaration(weight)};" for weight in network.weights))
-    blocks += used(definitions.values())
+    blocks += inline_functions(used(definitions.values()))
     for kernel, layers in by_kernel.items():
         blocks.append(heading(programs[kernel], layers) + "\n" + definitions[kernel])
     fields = {state.name: title for title, state in state_fields(network)}
@@ -163,6 +165,13 @@ def source(name: str, network: Network, placement: Placement, programs: Mapping[
         blocks.append(reset(name, network))
     blocks.append(run_function(name, network, placement, fields))
     return "\n\n".join(blocks) + "\n"
+
+
+def inline_functions(texts: Sequence[str]) -> list[str]:
+    """The definitions of intrinsics. Some are called in portable branches alone, which is no reason to warn."""
+    if not texts:
+        return []
+    return ["#define INLINE static inline __attribute__((unused))", *[text.replace("static inline", "INLINE") for text in texts]]
 
 
 def reset(name: str, network: Network) -> str:

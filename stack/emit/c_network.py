@@ -93,6 +93,7 @@ class Reader:
         self.operands: dict[relax.Var, Operand] = {}
         self.constants, self.seen = Constants(), Program([], [])
         self.names: dict[int, Weight] = {}
+        self.kernels: dict[str, str] = {}  # name by C text: programs that differ in what no line of C shows share a function
         for index, var in enumerate(self.parameters[:inputs]):
             self.operands[var] = self.buffer(var, self.network.inputs[index].name, -1)
             self.network.input_buffers.append(self.network.buffers[-1])
@@ -140,7 +141,8 @@ class Reader:
         macs = op.macs if op else 0
         activations = [argument for argument in call.args if not isinstance(argument, GenericConst)]
         *read, written = (str(list(map(int, argument.ty.shape))).replace(" ", "") for argument in activations)
-        self.network.layers.append(Layer(call.op.name_hint, tuple(operands), f"{' '.join(read)} -> {written}", macs))
+        kernel = self.kernels.setdefault(str(program.attrs["stack.c"]), call.op.name_hint)
+        self.network.layers.append(Layer(kernel, tuple(operands), f"{' '.join(read)} -> {written}", macs))
 
     def permit(self, program: tirx.PrimFunc, operands: list[Operand], out: Buffer) -> None:
         """Note where the output may lie over an input."""

@@ -13,11 +13,10 @@ from pathlib import Path
 import tvm
 from tvm import tirx
 
-from schedules.mcu.kernel import as_schedule
 from stack.emit import c_model, c_report
 from stack.emit.arena import ON_STACK, Buffer
 from stack.emit.c_network import Layer, Network, read_network
-from stack.emit.c_printer import print_function
+from stack.emit.c_printer import print_kernels
 from stack.emit.placement import Placement, place_network
 from stack.frontends.model import Signature
 from targets.target import Target
@@ -32,7 +31,7 @@ def write(
     on_progress: Callable[[int, int], None],
 ) -> dict[str, object]:
     """Write the sources into `folder`; returns what the manifest says of them."""
-    module = print_loops(module)
+    module = print_kernels(module)
     network = read_network(module, signature, name)
     placement = place_network(network, target.memory, target.name)
     programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
@@ -47,15 +46,6 @@ def write(
         (folder / title).write_text(text)
     on_progress(1, 1)
     return described
-
-
-def print_loops(module: tvm.IRModule) -> tvm.IRModule:
-    """`module`, with the kernel of each program that no rule wrote one for printed from its loops."""
-    printed = tvm.IRModule(dict(module.functions), attrs=module.attrs)
-    for name, program in module.functions.items():
-        if isinstance(program, tirx.PrimFunc) and "stack.c" not in program.attrs:
-            printed[name] = as_schedule(program, print_function(program, "KERNEL")).mod["main"]
-    return printed
 
 
 def describe(network: Network, placement: Placement, signature: Signature, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
