@@ -156,6 +156,8 @@ def show_firmware(folder: Path, manifest: Mapping[str, Any], spent: str) -> None
     out.print(f"weights    {manifest['weight_bytes']:,} bytes")
     out.print(f"work       {sum(operator['macs'] for operator in operators):,} MACs")
     out.print(f"peak       {cause(manifest)}")
+    for island in manifest["float_islands"]:
+        out.print(f"warning    quantised, and computed in floats: {island}")
     out.print(f"see        {folder / 'report.html'}")
 
 

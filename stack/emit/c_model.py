@@ -3,6 +3,7 @@
 model.c holds one function a program, headed by the layers that it computes, and the function that calls them in order over one arena.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -146,7 +147,7 @@ def source(name: str, network: Network, placement: Placement, programs: Mapping[
     for index, layer in enumerate(network.layers):
         if layer.kernel:
             by_kernel.setdefault(layer.kernel, []).append((index, layer))
-    definitions = {kernel: str(programs[kernel].attrs["stack.c"]).replace("KERNEL", kernel).strip() for kernel in by_kernel}
+    definitions = {kernel: definition(kernel, programs[kernel]) for kernel in by_kernel}
     headers = sorted({str(programs[kernel].attrs["stack.include"]) for kernel in by_kernel if "stack.include" in programs[kernel].attrs})
     blocks = [
         f"/* {name}, compiled by Stack for {target}. Do not edit: made by `stackc compile`. */\n"
@@ -165,6 +166,12 @@ def source(name: str, network: Network, placement: Placement, programs: Mapping[
         blocks.append(reset(name, network))
     blocks.append(run_function(name, network, placement, fields))
     return "\n\n".join(blocks) + "\n"
+
+
+def definition(kernel: str, program: tirx.PrimFunc) -> str:
+    """The function of a program. Inlined, the variables of all layers would lie on the stack at once."""
+    text = str(program.attrs["stack.c"]).replace("KERNEL", kernel).strip()
+    return re.sub(rf"^static void (?={kernel}\()", "__attribute__((noinline)) static void ", text, flags=re.MULTILINE)
 
 
 def inline_functions(texts: Sequence[str]) -> list[str]:

@@ -13,10 +13,12 @@ from pathlib import Path
 import tvm
 from tvm import tirx
 
+from relay_passes.integers.lower_integers import FLOAT_ISLANDS
 from stack.emit import c_model, c_report
 from stack.emit.arena import ON_STACK, Buffer
 from stack.emit.c_network import Layer, Network, read_network
 from stack.emit.c_printer import print_kernels
+from stack.emit.library_sources import Attached
 from stack.emit.placement import Placement, place_network
 from stack.frontends.model import Signature
 from targets.target import Target
@@ -29,13 +31,21 @@ def write(
     target: Target,
     folder: Path,
     on_progress: Callable[[int, int], None],
+    attached: Attached,
 ) -> dict[str, object]:
     """Write the sources into `folder`; returns what the manifest says of them."""
     module = print_kernels(module)
     network = read_network(module, signature, name)
     placement = place_network(network, target.memory, target.name)
     programs = {g.name_hint: f for g, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
-    described = describe(network, placement, signature, programs)
+    described = {
+        **describe(network, placement, signature, programs),
+        "library_sources": [title for title in attached.files if title.endswith(".c")],
+        **attached.said,
+    }
+    for title, text in attached.files.items():
+        (folder / title).parent.mkdir(exist_ok=True, parents=True)
+        (folder / title).write_text(text)
     (folder / "model.h").write_text(c_model.header(name, network, placement, signature, target.name))
     (folder / "model.c").write_text(c_model.source(name, network, placement, programs, target.name))
     (folder / "weights.c").write_text(c_model.weights(name, network, placement))
