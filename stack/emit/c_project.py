@@ -42,6 +42,7 @@ def write(
         **describe(network, placement, signature, programs),
         "library_sources": [title for title in attached.files if title.endswith(".c")],
         **attached.said,
+        "float_islands": [str(entry) for entry in (module.attrs or {}).get(FLOAT_ISLANDS, [])],
     }
     for title, text in attached.files.items():
         (folder / title).parent.mkdir(exist_ok=True, parents=True)
