@@ -7,10 +7,11 @@ runs, with the layer that needs most.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from stack.emit.arena import ON_STACK, Buffer, place
 from stack.emit.c_network import Layer, Network, Operand, Weight
+from stack.emit.c_report import peak_step
 from stack.errors import DoesNotFit
 from targets.target import Memory
 
@@ -113,10 +114,11 @@ def title(network: Network, layer: Layer) -> str:
 
 def blame(network: Network, memory: int) -> str:
     """The layer at the arena's peak, and what it holds."""
-    live = sorted(alive_at_peak(network, memory), key=lambda buffer: -buffer.bytes)
-    step = min(max(buffer.first for buffer in live), len(network.layers) - 1)
+    here = [buffer for buffer in network.buffers if buffer.memory == memory]
+    step = peak_step([asdict(buffer) for buffer in here], len(network.layers))
+    live = sorted((buffer for buffer in here if buffer.first <= step <= buffer.last), key=lambda buffer: -buffer.bytes)
     parts = ", ".join(f"{buffer.name} {buffer.bytes:,}" for buffer in live)
-    return f"{title(network, network.layers[max(step, 0)])} needs {parts}"
+    return f"{title(network, network.layers[step])} needs {parts}"
 
 
 def does_not_fit(kind: str, needed: int, there: int, board: str, cause: str) -> DoesNotFit:

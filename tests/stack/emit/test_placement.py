@@ -72,6 +72,17 @@ def test_too_little_ram_is_refused_with_the_layer_to_blame() -> None:
     assert "layer 1, conv2d_1 [1000] -> [6000] needs hidden 6,000, x 1,000" in text
 
 
+def test_what_lives_before_and_after_the_peak_is_not_to_blame() -> None:
+    made = network()
+    z = made.buffers[-1]
+    z.bytes, last = 2000, Buffer("last", 4, 2, 3)
+    made.layers = [*made.layers, Layer("dense_2", (z, last), "[2000] -> [4]", 40)]
+    made.buffers.append(last)
+    with pytest.raises(DoesNotFit) as caught:
+        place_network(made, [ram("ram", 4096), flash("flash", 99_999)], "tiny-board")
+    assert caught.value.at == "layer 2, dense_1 [6000] -> [10] needs hidden 6,000, z 2,000"
+
+
 def test_too_little_flash_is_refused_with_the_layer_to_blame() -> None:
     with pytest.raises(DoesNotFit) as caught:
         place_network(network(), [ram("ram", 99_999), flash("flash", CODE + 2000)], "tiny-board")
