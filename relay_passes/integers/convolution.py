@@ -38,10 +38,8 @@ def symmetric_weights(w: Operand) -> Array | None:
 
 
 def effective_scale(island: Island, filters: int) -> Array:
-    """The factor from accumulator to result, for each filter, in the precision in which TFLite computes it."""
+    """The factor from accumulator to result, for each filter, in float64."""
     x, w = island.inputs[:2]
-    if op_name(island.call) == "relax.matmul" and str(island.call.attrs.out_dtype) == "float32":  # SVDF says so: all in float32
-        return np.full(filters, np.float64(np.float32(x.one_scale) * np.float32(w.one_scale) / np.float32(island.output.one_scale)))
     per_filter = np.broadcast_to(w.scale.reshape(-1).astype("float64"), (filters,))
     return np.float64(x.one_scale) * per_filter / np.float64(island.output.one_scale)
 

@@ -46,7 +46,7 @@ def last_axis(call: relax.Call) -> bool:
 
 def emit(state: Operand, weights: Operand, bias: Operand | None, output: Quantization, programs: Programs) -> tvm.relax.Expr:
     rows, units, steps = shape(state.value)
-    factor = one_multiplier(float(np.float32(state.one_scale) * np.float32(weights.one_scale) / np.float32(output.one_scale)))
+    factor = one_multiplier(state.one_scale * weights.one_scale / output.one_scale)
     start = np.zeros(units, "int32") if bias is None or bias.array is None else bias.array.reshape(units)
     memory, given = placeholder(state.value, "state"), te.placeholder((units, steps), str(weights.dtype), name="weights")
     biases, k = te.placeholder((units,), "int32", name="bias"), te.reduce_axis((0, steps), "k")

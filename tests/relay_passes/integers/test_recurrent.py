@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from relay_passes.integers.fixed_point import one_multiplier, requantize
 from stack.frontends.tflite import load
 from tests.frontends.tflite.build import C, Micro, T, micro, model, op
 from tests.frontends.tflite.test_states import BATCH, INPUT, TIME, lstm, svdf
@@ -83,6 +84,34 @@ def follow(data: bytes, steps: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("state", ["int8", "int16"])
 def test_svdf(rank: int, state: str) -> None:
     follow(svdf(rank, state), list(np.random.default_rng(5).integers(-128, 128, (12, 1, 2)).astype(np.int8)))
+
+
+def near_tie() -> tuple[float, float, float, int, int]:
+    """Scales of state, weights and result, a state and a weight, for which float32 and float64 factors give different results."""
+    rng, weights = np.random.default_rng(0), np.arange(1, 32768)
+    for _ in range(1000):
+        state, time, y = (float(np.float32(rng.uniform(*bounds))) for bounds in ((0.001, 0.02), (0.0001, 0.001), (0.01, 0.3)))
+        kept = int(rng.integers(100, 2000))
+        sums = (weights * kept).astype(np.int32)
+        single = one_multiplier(float(np.float32(state) * np.float32(time) / np.float32(y)))
+        exact = requantize(sums, *one_multiplier(state * time / y))
+        differ = np.flatnonzero((requantize(sums, *single) != exact) & (np.abs(exact) < 127))
+        if len(differ):
+            return state, time, y, kept, int(weights[differ[0]])
+    raise AssertionError("no such scales")
+
+
+def test_the_factors_of_svdf_have_double_precision() -> None:
+    state, time, y, kept, weight = near_tie()
+    x = T("x", (1, 1), "int8", scale=1.0)
+    tensors = [T("s", (1, 2), "int16", scale=state, variable=True), T("y", (1, 1), "int8", scale=y)]
+    constants = [
+        C("f", np.array([[100]], np.int8), scale=float(np.float32(kept * state / 10000))),  # 100 in gives `kept`
+        C("t", np.array([[1, weight]], np.int16), scale=time),
+        C("b", np.zeros(1, np.int32), scale=state * time),
+    ]
+    node = op("SVDF", ["x", "f", "t", "b", "s"], ["y"], rank=1, fused_activation_function="NONE")
+    follow(model([x], [node], ["y"], tensors=tensors, constants=constants), [np.array([[value]], np.int8) for value in (100, 50, 99)])
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.6])

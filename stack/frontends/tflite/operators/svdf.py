@@ -12,8 +12,6 @@ and the last line has int32 sums of products of integers, the bias in their scal
     new     = quantize(matmul(dequantize(x), dequantize(w)), state's scale)
     y       = quantize(add(sum(multiply(dequantize(state' [b, u, rank * m]), dequantize(time weights [u, rank * m])), -1), bias), y's scale)
 
-The product names its dtype, float32, and no other dense layer does: in this one TFLite also computes the factor to the state's scale in it.
-
 The integer kernel has no activation but the limits of int8, so none is written for it.
 """
 
@@ -38,7 +36,7 @@ def svdf(c: Conversion) -> list[relax.Expr]:
     features = c.emit(relax.op.permute_dims(c.stored(FEATURES), [1, 0]))
     affine = c.affine(FEATURES)
     features = c.emit(dequantize(features, affine, c.tensor(FEATURES).dtype)) if affine else features
-    new = c.emit(relax.op.matmul(c.real(DATA), features, "float32"))
+    new = c.emit(relax.op.matmul(c.real(DATA), features))
     kept = c.affine(STATE)
     new = c.emit(quantize(new, kept, state.dtype)) if kept else new
     old = c.emit(relax.op.reshape(c.stored(STATE), [rows, filters, steps]))
