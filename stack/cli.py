@@ -60,7 +60,7 @@ def peer(text: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = Parser(prog="stackc", description="From a trained model to a library for x86 and CUDA.", allow_abbrev=False)
+    made = Parser(prog="stackc", description="From a trained model to a library for x86, CUDA and Cortex-M.", allow_abbrev=False)
     made.add_argument("--version", action="version", version=f"stackc {__version__}")
     commands = made.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
@@ -72,7 +72,11 @@ def parser() -> argparse.ArgumentParser:
     def add_model(to: argparse.ArgumentParser) -> None:
         to.add_argument("model", type=Path, metavar="MODEL", help="an ONNX or TFLite file")
         to.add_argument(
-            "-t", "--target", default="x86", help="what to compile for; `stackc targets` lists them (default: x86, this machine)"
+            "-t",
+            "--target",
+            default="x86",
+            metavar="TARGET",
+            help="what to compile for: a name that `stackc targets` lists, or a board's FILE.toml (default: x86, this machine)",
         )
         to.add_argument("--shape", type=shape, action="append", default=[], metavar="NAME=1,3,224,224", help="fix an input's shape")
 
@@ -83,7 +87,10 @@ def parser() -> argparse.ArgumentParser:
 
     def add_board(to: argparse.ArgumentParser) -> None:
         to.add_argument(
-            "--board", default="", metavar="NAME", help="of a C project: the board to run on, in QEMU (default: what it is for)"
+            "--board",
+            default="",
+            metavar="NAME",
+            help="of a C project: the board, or its FILE.toml, to run on, in QEMU (default: what it is for)",
         )
         to.add_argument("--port", default="", metavar="/dev/...", help="of a C project: the serial port of the real board")
 
@@ -99,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add_board(added)
     added.add_argument("--outputs", type=Path, metavar="OUT.npz", help="file to write the outputs to")
 
-    added = command("bench", bench, "time a model beside other engines, all in one run")
+    added = command("bench", bench, "time a model beside other engines, all in one run, or count what it costs as firmware")
     add_model(added)
     added.add_argument(
         "--against", type=peer, action="append", default=[], metavar="ENGINE", help="onnxruntime or openvino; may be repeated"
@@ -114,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
     added = command("flash", flash, "build a C project for a board and write it into the board's flash")
     added.add_argument("library", type=Path, metavar="DIR")
-    added.add_argument("--board", required=True, metavar="NAME", help="the board; `stackc boards` lists them")
+    added.add_argument("--board", required=True, metavar="NAME", help="the board: a name that `stackc boards` lists, or FILE.toml")
     added.add_argument("--port", default="", metavar="/dev/...", help="the board's serial port, where its tool needs one")
     added.add_argument("--harness", action="store_true", help="not its own program but the one that `stackc run --port` talks to")
     added.add_argument("--dry-run", action="store_true", help="build, and only print the commands that would flash it")

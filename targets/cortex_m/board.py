@@ -8,7 +8,7 @@ interrupts = 82                             # the device's own, for the vector t
 flash_with = { tool = "openocd", ... }      # targets/cortex_m/flash.py lists the tools
 serial = { port = ["STLink"], speed = 115200 }  # what the serial port's description has in it
 uart = { driver = "stm32", base = ..., divider = 139 }  # firmware/link_uart.c lists the drivers
-setup = [[0x4002_3830, 0x1, 0x1], ...]      # register writes that make the UART work: address, mask, value
+setup = [["write", 0x4002_3830, 0x1, 0x1], ...]  # what makes the UART work: write, or await, the masked bits at an address: mask, value
 boot = "rp2040"                             # what must stand at the beginning of flash
 """
 
@@ -107,6 +107,9 @@ def check_board(table: Mapping[str, object], at: str) -> None:
             )
         if not isinstance(value, TYPES[key]):
             raise StackError(f"in [board], {key} = {value!r} is of the wrong type", at=at, hint="targets/cortex_m/board.py shows each key")
+    for step in table.get("setup", ()):  # type: ignore[attr-defined]
+        if not (isinstance(step, list) and [type(word) for word in step] == [str, int, int, int] and step[0] in ("write", "await")):
+            raise StackError(f"in [board], setup has the step {step!r}", at=at, hint='a step is ["write" or "await", address, mask, value]')
     if "boot" in table and table["boot"] not in BEGINNINGS:
         raise StackError(f"boot knows no '{table['boot']}'", at=at, hint=f"it is {', '.join(BEGINNINGS)}, or absent as for most chips")
     for key, word, needs in (("flash_with", "tool", FLASH_TOOLS), ("uart", "driver", UART_DRIVERS)):

@@ -132,6 +132,11 @@ BOARD = 'summary = "a board"\ncore = "core"\n'
             "error: in [board], clock_hz = '16 MHz' is of the wrong type\n  at: FILE\n  hint: targets/cortex_m/board.py shows each key",
         ),
         (
+            BOARD + "[board]\nsetup = [[0x4002_3830, 1, 1]]\n",
+            "error: in [board], setup has the step [1073887280, 1, 1]\n  at: FILE\n"
+            '  hint: a step is ["write" or "await", address, mask, value]',
+        ),
+        (
             BOARD + '[board]\nboot = "rp2350"\n',
             "error: boot knows no 'rp2350'\n  at: FILE\n  hint: it is rp2040, or absent as for most chips",
         ),
