@@ -10,6 +10,7 @@ import onnx
 import tvm
 
 from schedules.apply import schedule
+from stack.choose_kernels import Choice, Network, check_target, choose
 from stack.emit.emit import emit
 from stack.frontends.load import load
 from stack.library import Library, checked_threads
@@ -26,12 +27,14 @@ def compile(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     threads: int | None = None,
+    cmsis_nn: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Library:
     """Compile a model, an ONNX or TFLite file or one in memory, into a library for one kind of machine.
 
     `target` is a name that `stackc targets` lists. `shapes` fixes the inputs whose shapes the file leaves open. `threads` is how many
-    the result computes with (default: all cores this process may use). `on_progress` is called with (stage, done, total).
+    the result computes with (default: all cores this process may use). `cmsis_nn` is Arm's source tree of that name: on Cortex-M each layer
+    then takes its kernel or ours, whichever counts fewer instructions in QEMU. `on_progress` is called with (stage, done, total).
     StackError says what the caller can mend: a model that cannot be read, operators without support, a shape that is missing.
 
         >>> library = stack.compile("add.onnx", "x86", shapes={"x": (1, 4)})
@@ -42,6 +45,7 @@ def compile(
     threads = checked_threads(threads)
     machine = find(target)
     family = family_of(machine)
+    tree = check_target(machine, Path(cmsis_nn)) if cmsis_nn else None
     report("import", 0, 1)
     network = load(model, shapes or {})  # file -> Relax
     module, signature = network.module, network.signature()
@@ -51,11 +55,14 @@ def compile(
         for done, graph_pass in enumerate(passes):  # Relax -> Relax that calls TensorIR
             report("graph", done, len(passes))
             module = graph_pass(module)
-    module = schedule(module, family.rules, machine.machine, lambda done, total: report("schedule", done, total))
+    choice = Choice(family.rules)
+    if tree:
+        choice = choose(Network(module, signature, machine, family), tree, lambda done, total: report("count", done, total))
+    module = schedule(module, choice.rules, machine.machine, lambda done, total: report("schedule", done, total))
     show_programs(module)
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
     try:
-        emit(signature, module, machine, family, folder, lambda done, total: report("build", done, total))
+        emit(signature, module, machine, family, folder, lambda done, total: report("build", done, total), choice.attached)
         library = Library(folder, parse(folder), threads)
     except BaseException:
         shutil.rmtree(folder)

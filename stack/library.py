@@ -93,6 +93,7 @@ class Library:
             new, old = Path(aside, "new"), Path(aside, "old")
             new.mkdir()
             for name in (*self.manifest["files"], manifests.NAME):
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / name, new / name)
             if folder.exists():
                 folder.rename(old)

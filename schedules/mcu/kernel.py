@@ -19,12 +19,15 @@ class Kernel:
 
     None: not at all. A number d: it may, where y begins at least d bytes below x (a kernel that goes from the first pixel to the last
     reads ahead of what it writes). d <= 0 includes computing in place. `exact` allows only y beginning exactly d bytes below x.
+
+    `include` is a header that declares what the source calls, where that is neither an intrinsic nor of the C library.
     """
 
     source: str
     scratch: int = 0
     overlap: int | None = None
     exact: bool = False
+    include: str = ""
 
 
 def as_schedule(program: tirx.PrimFunc, kernel: Kernel) -> Schedule:
@@ -34,4 +37,6 @@ def as_schedule(program: tirx.PrimFunc, kernel: Kernel) -> Schedule:
         "stack.scratch": kernel.scratch,
         "stack.overlap": json.dumps({} if kernel.overlap is None else {"0": [kernel.overlap, kernel.exact]}),
     }
+    if kernel.include:
+        attributes["stack.include"] = kernel.include
     return Schedule(program.with_attrs(attributes))

@@ -12,20 +12,27 @@ from tvm import tirx
 
 from stack import manifest as manifests
 from stack.emit import cuda, kernels, native
+from stack.emit.library_sources import NOTHING, Attached
 from stack.emit.program import Step, read_program
 from stack.frontends.model import Signature
 from targets.target import Family, Target
 
 
 def emit(
-    signature: Signature, module: tvm.IRModule, target: Target, family: Family, folder: Path, on_progress: Callable[[int, int], None]
+    signature: Signature,
+    module: tvm.IRModule,
+    target: Target,
+    family: Family,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+    attached: Attached = NOTHING,
 ) -> None:
-    """Emit the scheduled `module` into `folder`."""
+    """Emit the scheduled `module` into `folder`, with what is `attached` to a C project."""
     name = native.c_name(signature.name)
     if family.container == "c":
         from stack.emit import c_project
 
-        written = c_project.write(name, signature, module, target, folder, on_progress)
+        written = c_project.write(name, signature, module, target, folder, on_progress, attached)
     else:
         written = write_binary(name, signature, module, target, family, folder, on_progress)
     manifest = {
@@ -36,7 +43,7 @@ def emit(
         "machine": asdict(target.machine),
         "versions": {package: importlib.metadata.version(package) for package in ("stack-compiler", "apache-tvm")},
         **written,
-        "files": {file.name: manifests.sha256(file) for file in sorted(folder.iterdir())},
+        "files": {file.relative_to(folder).as_posix(): manifests.sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()},
     }
     (folder / manifests.NAME).write_text(json.dumps(manifest, indent=1) + "\n")
 

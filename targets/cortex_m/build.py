@@ -50,7 +50,7 @@ def build(
     include = [f"-I{folder}", f"-I{into}", f"-I{FIRMWARE}"]
     objects = [toolchain.compile_source(source, into, [*core, *toolchain.FIRMWARE, *defines, *include]) for source in sources]
     model_flags = [*core, *toolchain.OPTIMISE, *toolchain.PLAIN, *defines, f"-I{folder}"]
-    objects += [toolchain.compile_source(folder / source, into, model_flags) for source in MODEL]
+    objects += [toolchain.compile_source(folder / source, into, model_flags) for source in (*MODEL, *manifest.get("library_sources", ()))]
     script = into / "board.ld"
     beginning = boot.BEGINNINGS.get(board.boot)
     if beginning:

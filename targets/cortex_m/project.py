@@ -22,14 +22,14 @@ AR := $(PREFIX)ar
 CFLAGS ?= {flags}
 CORE ?= {core}
 
-lib{name}.a: model.o weights.o
+lib{name}.a: {objects}
 \t$(AR) rcs $@ $^
 
 %.o: %.c model.h
 \t$(CC) $(CORE) $(CFLAGS) -c $< -o $@
 
 clean:
-\trm -f model.o weights.o lib{name}.a
+\trm -f {objects} lib{name}.a
 
 .PHONY: clean
 """
@@ -77,7 +77,7 @@ project({name} C)
 """
 
 CMAKE_LIBRARY = """
-add_library({name} STATIC model.c weights.c)
+add_library({name} STATIC {sources})
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
 target_compile_options({name} PRIVATE ${{{name}_core}} {flags})
 """
@@ -100,8 +100,13 @@ add_custom_command(TARGET {name} POST_BUILD
 def board_files(target: Target, name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
     """What goes into the project beside the model, by file name. `manifest` is what the manifest will say of the model."""
     board = board_of(target)
+    beginning = boot.BEGINNINGS.get(board.boot)
+    frame = ["startup.c", "main.c", *([beginning.file] if beginning else [])] if board.memory else []
+    sources = [*frame, "model.c", "weights.c", *manifest.get("library_sources", ())]
     words = {
         "name": name,
+        "sources": " ".join(sources),
+        "objects": " ".join(source.replace(".c", ".o") for source in sources),
         "title": target.name,
         "core": " ".join(toolchain.core_flags(board.core, board.fpu)),
         "flags": " ".join([*toolchain.OPTIMISE, *toolchain.PLAIN]),
@@ -117,14 +122,11 @@ def board_files(target: Target, name: str, manifest: Mapping[str, Any]) -> dict[
 
 def firmware_files(board: Board, words: Mapping[str, str]) -> dict[str, str]:
     beginning = boot.BEGINNINGS.get(board.boot)
-    sources = ["startup.c", "main.c", "model.c", "weights.c", *([beginning.file] if beginning else [])]
     made = {
         "startup.c": (FIRMWARE / "startup.c").read_text(),
         "board.ld": linker.script(board.name, board.memory, beginning.section if beginning else ""),
-        "Makefile": FIRMWARE_MAKE.format(objects=" ".join(source.replace(".c", ".o") for source in sources), **words),
-        "CMakeLists.txt": (CMAKE_HEAD + CMAKE_FIRMWARE).format(
-            what=f"Builds {words['name']}.elf, .bin and .hex", sources=" ".join(sources), **words
-        ),
+        "Makefile": FIRMWARE_MAKE.format(**words),
+        "CMakeLists.txt": (CMAKE_HEAD + CMAKE_FIRMWARE).format(what=f"Builds {words['name']}.elf, .bin and .hex", **words),
     }
     if beginning:
         made[beginning.file] = (FIRMWARE / beginning.file).read_text()

@@ -167,9 +167,9 @@ def measure(folder: Path, manifest: Mapping[str, Any], inputs: Sequence[Array] |
     }
 
 
-def draw(tensors: Sequence[Mapping[str, Any]]) -> list[Array]:
-    """Whole-range integers, standard normal floats, seed 0."""
-    rng = np.random.default_rng(0)
+def draw(tensors: Sequence[Mapping[str, Any]], seed: int = 0) -> list[Array]:
+    """Whole-range integers, standard normal floats."""
+    rng = np.random.default_rng(seed)
     arrays: list[Array] = []
     for tensor in tensors:
         dtype = np.dtype(tensor["dtype"])
