@@ -91,11 +91,10 @@ def tanh(x: Operand, output: Quantization) -> Array | None:
 
 
 def leaky_relu(x: Operand, output: Quantization, slope: float) -> Array:
-    scale, result = np.float32(x.one_scale), np.float32(output.one_scale)
+    ratio = x.one_scale / output.one_scale
     centred = np.arange(-128, 128, dtype="int32") - np.int32(x.one_zero)
-    above = fixed.requantize(centred, *one_multiplier(float(scale / result)))
-    factor = float(scale * np.float32(abs(slope)) / result)
-    below = fixed.requantize(centred, *one_multiplier(factor)) * (-1 if slope < 0 else 1)
+    above = fixed.requantize(centred, *one_multiplier(ratio))
+    below = fixed.requantize(centred, *one_multiplier(x.one_scale * abs(slope) / output.one_scale)) * (-1 if slope < 0 else 1)
     return np.where(centred >= 0, above, below) + output.one_zero
 
 
@@ -103,12 +102,12 @@ def absolute(x: Operand, output: Quantization) -> Array:
     distance = np.abs(np.arange(-128, 128, dtype="int32") - np.int32(x.one_zero)).astype("int32")
     if x.one_scale == output.one_scale:
         return distance + output.one_zero
-    return fixed.requantize(distance, *one_multiplier(float(np.float32(x.one_scale) / np.float32(output.one_scale)))) + output.one_zero
+    return fixed.requantize(distance, *one_multiplier(x.one_scale / output.one_scale)) + output.one_zero
 
 
-def short_multiplier(real: np.float32) -> tuple[int, int]:
+def short_multiplier(real: float) -> tuple[int, int]:
     """A factor as a 16-bit multiplier and an exponent."""
-    multiplier, exponent = quantize_multiplier(float(real))
+    multiplier, exponent = quantize_multiplier(real)
     return int(fixed.half_multiplier(multiplier)), int(exponent)
 
 
@@ -124,9 +123,9 @@ def high_mul_16(a: Array, b: Array | int) -> Array:
 
 def hard_swish(x: Operand, output: Quantization) -> Array | None:
     """In 16 bits: x scaled to the result, times (x / 3 + 1) / 2 held to 0 ... 1."""
-    fine = np.float32(1 / 128) * np.float32(x.one_scale)
-    scale, exponent = short_multiplier(fine / np.float32(output.one_scale))
-    gate, gate_exponent = short_multiplier(fine / np.float32(3.0 / 32768.0))
+    fine = x.one_scale / 128
+    scale, exponent = short_multiplier(fine / output.one_scale)
+    gate, gate_exponent = short_multiplier(fine / (3 / 32768))
     if exponent > 0:
         return None  # TFLite Micro refuses it
     shifted = (np.arange(-128, 128, dtype="int64") - x.one_zero) * (1 << 7)

@@ -57,3 +57,14 @@ def test_hard_swish(scale: float, zero: int) -> None:
 @pytest.mark.parametrize("name", ["ELU", "ABS"])
 def test_others(name: str) -> None:
     expect_every_value(one(name, 0.02, -13, 0.02, -100), 20)
+
+
+@pytest.mark.parametrize("name", ["LEAKY_RELU", "ABS"])
+def test_factors_have_double_precision(name: str) -> None:
+    """Scales in the ratio of whole numbers, where results lie so near to a tie that float32 factors would round some of them otherwise."""
+    rng = np.random.default_rng(1)
+    for _ in range(12):
+        y_scale = float(np.float32(rng.uniform(0.01, 0.3)))
+        scale = float(np.float32(y_scale * (2 * int(rng.integers(10, 40)) + 1) / (2 * int(rng.integers(40, 60)))))
+        options = {"alpha": float(np.float32(rng.uniform(0.05, 0.9)))} if name == "LEAKY_RELU" else {}
+        expect_every_value(one(name, scale, -40, y_scale, 0, **options), 30)
