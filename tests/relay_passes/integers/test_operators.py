@@ -214,22 +214,24 @@ def test_bilinear_resize(mode: dict[str, bool], out: tuple[int, int]) -> None:
     expect_same(data, inputs)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
 @pytest.mark.parametrize(("padding", "bias"), [("SAME", False), ("VALID", True)])
-def test_transposed_convolution(padding: str, bias: bool) -> None:
+def test_transposed_convolution(padding: str, bias: bool, dtype: str) -> None:
     out = (1, 8, 10, 3) if padding == "SAME" else (1, 9, 11, 3)
     per_filter = np.float32(RNG.uniform(0.001, 0.05, 3))
     constants = [C("shape", np.array(out, "int32")), C("w", weights(3, 3, 3, 2), scale=per_filter, axis=0)]
     if bias:
-        constants.append(C("b", RNG.integers(-900, 900, 3).astype("int32"), scale=per_filter))
-    given = T("x", (1, 4, 5, 2), "int8", scale=scale(), zero_point=zero())
+        constants.append(C("b", RNG.integers(-900, 900, 3).astype("int32" if dtype == "int8" else "int64"), scale=per_filter))
+    zeros = [zero(), zero()] if dtype == "int8" else [0, 0]
+    given = T("x", (1, 4, 5, 2), dtype, scale=scale(), zero_point=zeros[0])
     data = model(
         inputs=[given],
         constants=constants,
-        tensors=[T("y", out, "int8", scale=scale(), zero_point=zero())],
+        tensors=[T("y", out, dtype, scale=scale(), zero_point=zeros[1])],
         ops=[op("TRANSPOSE_CONV", ["shape", "w", "x", *(["b"] if bias else [])], ["y"], padding=padding, stride_h=2, stride_w=2)],
         outputs=["y"],
     )
-    expect_same(data, [((1, 4, 5, 2), "int8")])
+    expect_same(data, [((1, 4, 5, 2), dtype)])
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
