@@ -28,6 +28,7 @@ def transposed(island: Island) -> relax.Expr | None:
         return None
     wide = x.dtype == "int16"
     sums = "int64" if wide else "int32"
+    zero = tirx.const(x.one_zero, sums)
     weights = np.ascontiguousarray(weights.transpose([layout.index(letter) for letter in "OHWI"]))
     filters, kernel_h, kernel_w, depth = weights.shape
     _, height, width, _ = shape(x.value)
@@ -46,8 +47,9 @@ def transposed(island: Island) -> relax.Expr | None:
             column < width * int(stride_w),
             tirx.EQ(tirx.floormod(column, int(stride_w)), 0),
         )
-        pixel = data[n, tirx.floordiv(row, int(stride_h)), tirx.floordiv(column, int(stride_w)), c].astype(sums) - tirx.const(x.one_zero, sums)
-        return te.sum(te.if_then_else(meets, pixel, tirx.const(0, sums)) * taps[f, r, s, c].astype(sums), axis=[r, s, c])
+        pixel = data[n, tirx.floordiv(row, int(stride_h)), tirx.floordiv(column, int(stride_w)), c].astype(sums) - zero
+        met = te.if_then_else(meets, pixel, tirx.const(0, sums))
+        return te.sum(met * taps[f, r, s, c].astype(sums), axis=[r, s, c])
 
     def result(n: tirx.Var, h: tirx.Var, v: tirx.Var, f: tirx.Var) -> tirx.Expr:
         start, multiplier, shift = (tensor[f] for tensor in scales)
