@@ -1,5 +1,7 @@
 """Schedule every tensor program of a module, each at the default point of the first rule that takes it.
 
+Where constants of a call cannot be packed for that point, it is the space's other one.
+
 in:  IRModule, Relax main that calls unscheduled TensorIR programs
 out: the same, each program scheduled; attributes `stack.rule` and `stack.decision` (JSON) say how, `stack.flops` and `stack.bytes` how much.
      Where a space packs constants, main passes them packed.
@@ -15,7 +17,7 @@ from tvm.ir import GenericConst
 
 from schedules.machine import Machine
 from schedules.rule import Rule, first_space
-from schedules.space import Array, Space
+from schedules.space import Array, CannotPack, Point, Space
 from schedules.work import count_work
 
 
@@ -28,49 +30,69 @@ def schedule(
     """Schedule all programs of `module`; `on_progress` gets (done, total) after each."""
     programs = [(name, function) for name, function in module.functions.items() if isinstance(function, tirx.PrimFunc)]
     scheduled = tvm.IRModule(dict(module.functions), attrs=module.attrs)
-    packers: dict[str, Space] = {}
+    constants = constants_of_calls(module["main"])
+    packed: dict[str, list[list[Array]]] = {}
     for done, (name, program) in enumerate(programs, 1):
         work = count_work(program)
         space = first_space(rules, program, machine)
-        function = space.apply(space.default).mod["main"]
+        point = space.default
+        if space.pack:
+            point, packed[name.name_hint] = pack(space, constants.get(name.name_hint, []))
+        function = space.apply(point).mod["main"]
         scheduled[name] = function.with_attrs(
             {
                 "global_symbol": name.name_hint,
                 "stack.rule": space.rule,
-                "stack.decision": json.dumps(dict(space.default), sort_keys=True),
+                "stack.decision": json.dumps(dict(point), sort_keys=True),
                 "stack.flops": work.flops,
                 "stack.bytes": work.bytes,
             }
         )
-        if space.pack:
-            packers[name.name_hint] = space
         if on_progress:
             on_progress(done, len(programs))
-    if packers:
-        scheduled["main"] = pack_constants(scheduled["main"], packers)
+    if packed:
+        scheduled["main"] = pack_constants(scheduled["main"], packed)
     return scheduled
 
 
-def pack_constants(main: relax.Function, packers: Mapping[str, Space]) -> relax.Function:
-    """`main` with the constants of each call as the space of its program wants them: f(x, w, b, out) -> f(x, packed, out)."""
+def constants_of_calls(main: relax.Function) -> dict[str, list[list[Array]]]:
+    """By program, the constant operands of each of its calls."""
+    found: dict[str, list[list[Array]]] = {}
+    for call in (binding.value for block in main.body.blocks for binding in block.bindings):
+        if isinstance(call, relax.Call) and isinstance(call.op, tvm.ir.GlobalVar):
+            arrays = [argument.value.numpy() for argument in call.args if isinstance(argument, GenericConst)]
+            found.setdefault(call.op.name_hint, []).append(arrays)
+    return found
+
+
+def pack(space: Space, calls: Sequence[Sequence[Array]]) -> tuple[Point, list[list[Array]]]:
+    """The point for a program with these constants in its calls, and them as that point wants them."""
+    assert space.pack
+    try:
+        return space.default, [space.pack(space.default, constants) for constants in calls]
+    except CannotPack:
+        assert space.otherwise is not None, f"{space.rule} has no point for any constants"
+        return space.otherwise, [space.pack(space.otherwise, constants) for constants in calls]
+
+
+def pack_constants(main: relax.Function, packed: Mapping[str, list[list[Array]]]) -> relax.Function:
+    """`main` with the constants of each call packed, `packed` in the order of calls: f(x, w, b, out) -> f(x, packed, out)."""
+    ready = {name: iter(calls) for name, calls in packed.items()}
     blocks = []
     for block in main.body.blocks:
         bindings = []
         for binding in block.bindings:
             value = binding.value
-            if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar) and value.op.name_hint in packers:
-                binding = relax.VarBinding(binding.var, packed_call(value, packers[value.op.name_hint]))
+            if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar) and value.op.name_hint in ready:
+                binding = relax.VarBinding(binding.var, packed_call(value, next(ready[value.op.name_hint])))
             bindings.append(binding)
         blocks.append(relax.BindingBlock(bindings))
     body = relax.SeqExpr(blocks, main.body.body)
     return relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
 
 
-def packed_call(call: relax.Call, space: Space) -> relax.Call:
-    assert space.pack
+def packed_call(call: relax.Call, packed: Sequence[Array]) -> relax.Call:
     *read, out = call.args
-    constants = [argument.value.numpy() for argument in read if isinstance(argument, GenericConst)]
     activations = [argument for argument in read if not isinstance(argument, GenericConst)]
-    packed: list[Array] = space.pack(space.default, constants)
     new = [relax.const(tvm.runtime.tensor(np.ascontiguousarray(array))) for array in packed]
     return relax.Call(call.op, [*activations, *new, out], call.attrs, call.ty_args)

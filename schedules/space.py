@@ -17,11 +17,16 @@ Value = int | str | bool
 Point = Mapping[str, Value]
 
 
+class CannotPack(Exception):
+    """These constants have no form for this point. It is never the user's to see: such a space has a point for any."""
+
+
 @dataclass(frozen=True)
 class Space:
     """What a rule offers for one program. `default` is good without any search; `apply` makes the loops of one point.
 
     Where a point wants the constant operands in another form, `pack` makes that of them: those of one call in, in order, the new ones out.
+    It may raise CannotPack at the default point, where there is another that takes any constants: `otherwise`.
     """
 
     rule: str
@@ -29,8 +34,10 @@ class Space:
     apply: Callable[[Point], Schedule] = field(repr=False)
     knobs: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     pack: Callable[[Point, Sequence[Array]], list[Array]] | None = field(default=None, repr=False)
+    otherwise: Point | None = None
 
     def __post_init__(self) -> None:
         assert self.default.keys() == self.knobs.keys(), f"{self.rule}: the default point names other knobs than the space"
-        for name, value in self.default.items():
-            assert value in self.knobs[name], f"{self.rule}: default {name}={value} is not among {self.knobs[name]}"
+        for point in (self.default, self.otherwise or self.default):
+            for name, value in point.items():
+                assert value in self.knobs[name], f"{self.rule}: default {name}={value} is not among {self.knobs[name]}"

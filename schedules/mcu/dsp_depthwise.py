@@ -36,7 +36,8 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         return pack_plane(op, SCALES[str(point["scale"])], constants) if knobs else dsp_depthwise_any.pack(op, constants)
 
     default: dict[str, Value] = {"columns": 6, "rows": default_rows(op), "scale": suitable(op)[0]} if knobs else {}
-    return Space("dsp_depthwise", knobs=knobs, default=default, apply=apply, pack=pack)
+    otherwise = default | {"scale": suitable(op)[1]} if default.get("scale") == "line" else None  # for filters without a line
+    return Space("dsp_depthwise", knobs=knobs, default=default, apply=apply, pack=pack, otherwise=otherwise)
 
 
 def pack_plane(op: Depthwise, scale: Scale, constants: Sequence[Array]) -> list[Array]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schedules.space import Array
+from schedules.space import Array, CannotPack
 
 SHIFT = 7
 MOST = 8  # of scale: a weight of -128 still fits in 16 bits
@@ -50,7 +50,10 @@ def steps(least: int, most: int, multiplier: int, right: int, zero: int, low: in
 
 
 def fit(bias: int, below: int, above: int, multiplier: int, shift: int, zero: int, low: int, high: int) -> Line:
-    """The line for a filter whose products sum to `below` at least and to `above` at most; zero <= low, shift < 0."""
+    """The line for a filter whose products sum to `below` at least and to `above` at most; zero <= low, shift < 0.
+
+    CannotPack where none is found, as for one wide filter in ten thousand.
+    """
     value, at = steps(bias + below, bias + above, multiplier, -shift, zero, low, high)
     if not at:
         return Line(0, 0, 0, value << SHIFT)
@@ -72,7 +75,7 @@ def fit(bias: int, below: int, above: int, multiplier: int, shift: int, zero: in
             if good.size:
                 start = int(good[0])
                 return Line(scale, start - (below << scale), gain, int(offsets[start]))
-    raise AssertionError(f"no line through the steps of {bias=} {below=} {above=} {multiplier=} {shift=}")
+    raise CannotPack(f"no line through the steps of {bias=} {below=} {above=} {multiplier=} {shift=}")
 
 
 def gains(scale: int, multiplier: int, exponent: int, up: tuple[Array, Array], under: tuple[Array, Array]) -> Iterator[int]:

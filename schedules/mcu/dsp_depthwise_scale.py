@@ -14,7 +14,7 @@ from schedules.integer import Depthwise
 from schedules.mcu.dsp_depthwise_fit import SHIFT, fit
 from schedules.space import Array
 
-MOST_SUM = 1 << 12  # of abs(w): 5 x 5 taps. Lines have been found for all filters within that
+MOST_SUM = 1 << 12  # of abs(w): 5 x 5 taps. Within that a line is found for nearly every filter
 
 
 @dataclass(frozen=True)

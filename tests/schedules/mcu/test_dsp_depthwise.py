@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from schedules.apply import pack
 from schedules.integer import Depthwise
 from schedules.machine import Machine
 from schedules.mcu.dsp_depthwise import dsp_depthwise
+from schedules.space import CannotPack
 from tests.schedules.mcu import reference
 from tests.schedules.mcu.depthwise_cases import constants, depthwise, images, program, run, space
 
@@ -104,3 +106,16 @@ def test_a_layer_without_a_clip_at_its_zero_point_is_not_put_on_a_line() -> None
 
 def test_the_rule_declines_without_the_extension() -> None:
     assert dsp_depthwise(program(LAYERS["odd"]), Machine(thumb2=True)) is None
+
+
+def test_filters_without_a_line_get_another_scale(tmp_path: Path) -> None:
+    op = depthwise((9, 8, 2), kernel=(6, 6), pad=(2, 2, 3, 3), narrow=False, weight_sum=4096)
+    offered, x, (w, bias, multiplier, shift) = space(op), images(op), constants(op)
+    w[...], w[0, 0, :4, 0] = -128, 0
+    bias[0], multiplier[0], shift[0] = 564238, 1468365314, -13
+    values = [w, bias, multiplier, shift]
+    with pytest.raises(CannotPack):
+        offered.pack(offered.default, values)
+    point, _ = pack(offered, [constants(op), values])
+    assert (offered.default["scale"], point["scale"]) == ("line", "rescale")
+    assert np.array_equal(run(op, point, x, values, tmp_path), reference.run(op, x, *values))

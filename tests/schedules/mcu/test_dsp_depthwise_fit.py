@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from schedules.mcu.dsp_depthwise_fit import SHIFT, Line, fit
+from schedules.space import CannotPack
 from tests.schedules.mcu.reference import requantize
+
+NO_LINE = (564238, -520192, 524288, 1468365314, -13)  # bias, below, above, multiplier, shift
 
 
 def on_line(line: Line, sums: np.ndarray) -> np.ndarray:
@@ -32,3 +35,8 @@ def test_the_line_has_the_steps_of_the_requantisation(seed: int) -> None:
 def test_a_filter_that_reaches_one_value_only_is_constant() -> None:
     assert fit(1 << 30, -50, 50, 1 << 30, -3, -128, -128, 127) == Line(0, 0, 0, 127 << SHIFT)
     assert fit(7, -50, 50, 0, -3, -128, -128, 127) == Line(0, 0, 0, -128 << SHIFT)
+
+
+def test_a_filter_without_a_line_is_refused() -> None:
+    with pytest.raises(CannotPack, match="no line through the steps"):
+        fit(*NO_LINE, -128, -128, 127)
