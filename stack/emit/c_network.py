@@ -165,7 +165,7 @@ class Reader:
 
     def results(self) -> None:
         """Outputs live to the end; next states are copied to where they are held; what is no buffer of its own yet is copied to one."""
-        result = self.root(self.main.body.body)
+        result = self.main.body.body  # as it is: a reshape at the end gives an output its shape
         tuples = {b.var: list(b.value.fields) for b in self.bindings if isinstance(b.value, relax.Tuple)}
         returned = list(result.fields) if isinstance(result, relax.Tuple) else tuples.get(result, [result])
         names = self.signature.output_names
@@ -179,9 +179,14 @@ class Reader:
                 source = copy
             source.name = title
             self.network.output_buffers.append(source)
-        for var, source in zip(states, sources[len(names) :], strict=True):
-            if source is not self.operands[var]:
-                self.copy(source, self.operands[var])
+        moves = [(var, source) for var, source in zip(states, sources[len(names) :], strict=True) if source is not self.operands[var]]
+        for index, (var, source) in enumerate(moves):
+            if isinstance(source, Held):  # what another state was: put it aside before that is written
+                aside = self.buffer(var, f"next {source.state.name}", len(self.network.layers))
+                self.copy(source, aside)
+                moves[index] = (var, aside)
+        for var, source in moves:
+            self.copy(source, self.operands[var])
         for buffer in self.network.output_buffers:
             buffer.last = len(self.network.layers)
 

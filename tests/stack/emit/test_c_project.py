@@ -14,7 +14,8 @@ from stack.library import Library
 from stack.samples import draw
 from targets import registry
 from targets.target import Memory, Target
-from tests.frontends.tflite.build import micro
+from tests.frontends.tflite.build import C, T, micro, op
+from tests.frontends.tflite.build import model as tflite_model
 from tests.host_model import WARNINGS, HostModel
 from tests.tiny_networks import residual
 
@@ -118,3 +119,18 @@ def test_a_board_that_is_too_small_is_refused_before_any_compiler_runs(model: Pa
     monkeypatch.setattr(subprocess, "run", lambda *_a, **_k: pytest.fail("a compiler was started"))
     with pytest.raises(DoesNotFit, match=r"needs [\d,]+ bytes of RAM, and mps2-an386 has 512 for it"):
         stack.compile(model, "mps2-an386")
+
+
+def test_an_output_has_the_shape_of_the_reshape_that_makes_it(tmp_path: Path) -> None:
+    pool = op("MAX_POOL_2D", ["x"], ["y"], padding="VALID", stride_h=1, stride_w=1, filter_height=2, filter_width=2)
+    data = tflite_model(
+        [T("x", (1, 3, 3, 2), "int8", scale=0.1)],
+        [pool, op("RESHAPE", ["y", "shape"], ["flat"])],
+        ["flat"],
+        constants=[C("shape", np.array([8], np.int32))],
+        tensors=[T("y", (1, 2, 2, 2), "int8", scale=0.1), T("flat", (8,), "int8", scale=0.1)],
+    )
+    library = stack.compile(data, "cortex-m4")
+    assert library.outputs[0].shape == (8,)
+    (x,) = draw(library.inputs, 0).values()
+    np.testing.assert_array_equal(HostModel(library, tmp_path)(x)[0], micro(data, [x])[0])
