@@ -9,7 +9,7 @@ network as a whole is small enough for a board is asked with its final kernels.
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +26,9 @@ from schedules.rule import Rule
 from stack.emit.c_network import read_network
 from stack.emit.c_printer import print_kernels
 from stack.emit.emit import emit
-from stack.emit.library_sources import NOTHING, Attached, Tree, find_tree
+from stack.emit.library_sources import Attached, Tree
 from stack.emit.placement import place_network
-from stack.errors import DoesNotFit, StackError
+from stack.errors import DoesNotFit
 from stack.frontends.model import Signature
 from stack.manifest import parse
 from targets.cortex_m.ask import ask, core_of
@@ -43,18 +43,11 @@ Calls = Mapping[Convolution, Call]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The rules that schedule a network, and what of a library its project then needs."""
-
-    rules: Sequence[Rule]
-    attached: Attached = NOTHING
-
-
-@dataclass(frozen=True)
 class Trial:
-    """What a network with some kernels did: instructions of each program, and the outputs of each layer for each input."""
+    """What a network with some kernels did: instructions of each program and the operators that call it, and all outputs for each input."""
 
     counts: Mapping[Convolution, int]
+    places: Mapping[Convolution, Sequence[int]]
     outputs: Sequence[Sequence[Array]]
 
 
@@ -81,20 +74,13 @@ class Network:
         return found
 
 
-def check_target(target: Target, root: Path) -> Tree:
-    """The library's tree; StackError where there is none, or it does not run on `target`; ToolMissing where nothing can be counted."""
-    if target.family != "cortex_m":
-        raise StackError(
-            f"CMSIS-NN runs on Cortex-M, and '{target.name}' is none", at="--cmsis-nn", hint="`stackc targets` lists the cores and boards"
-        )
-    tree = find_tree(root)
+def choose(network: Network, tree: Tree, on_progress: Callable[[int, int], None]) -> tuple[Sequence[Rule], Attached]:
+    """The rules, and what a project then needs of the library.
+
+    `on_progress` gets (done, total). ToolMissing where nothing can be counted.
+    """
     find_newlib()
     find_qemu()
-    return tree
-
-
-def choose(network: Network, tree: Tree, on_progress: Callable[[int, int], None]) -> Choice:
-    """Count and compare; `on_progress` gets (done, total)."""
     on_progress(0, 3)
     offered, lacking = offer(network, tree)
     ours = attempt(network, tree, {})
@@ -104,20 +90,19 @@ def choose(network: Network, tree: Tree, on_progress: Callable[[int, int], None]
         differing.append(wrong)
         del calls[wrong]
     on_progress(2, 3)
-    names = {op: call.op.name_hint for call, op in network.layers()}
     gains = {op: ours.counts[op] - theirs.counts[op] for op in calls}
     taken = fitting(network, {op: calls[op] for op in calls if gains[op] > 0}, gains)
     said = {
         "counts": [
-            {"kernel": names[op], "function": call.function, "ours": ours.counts[op], "theirs": theirs.counts[op], "taken": op in taken}
+            {"layers": ours.places[op], "function": call.function, "ours": ours.counts[op], "theirs": theirs.counts[op]}
             for op, call in calls.items()
         ],
         "lacks": lacking,
-        "differs": [names[op] for op in differing],
+        "differs": [ours.places[op] for op in differing],
     }
     files = tree.files(sorted({call.function for call in taken.values()})) if taken else {}
     on_progress(3, 3)
-    return Choice([cmsis_nn(taken), *network.family.rules], Attached(files, {"cmsis_nn": said}))
+    return [cmsis_nn(taken), *network.family.rules], Attached(files, {"cmsis_nn": said})
 
 
 def offer(network: Network, tree: Tree) -> tuple[dict[Convolution, Call], dict[str, list[str]]]:
@@ -150,18 +135,20 @@ def attempt(network: Network, tree: Tree, calls: Calls) -> Trial:
         runner = open_runner(Path(work), manifest)
         try:
             counts: dict[Convolution, int] = defaultdict(int)
+            places: dict[Convolution, list[int]] = defaultdict(list)
             every = []
             for seed in range(RUNS):
                 outputs = [np.empty(entry["shape"], entry["dtype"]) for entry in manifest["outputs"]]
                 spent = runner.profile(draw(manifest["inputs"], seed), outputs)
                 every.append(outputs)
                 if seed == 0:
-                    of_layers = [count for count, operator in zip(spent, manifest["operators"], strict=True) if operator["macs"]]
-                    for (_, op), count in zip(network.layers(), of_layers, strict=True):
-                        counts[op] += int(count)
+                    of_layers = [index for index, operator in enumerate(manifest["operators"]) if operator["macs"]]
+                    for (_, op), index in zip(network.layers(), of_layers, strict=True):
+                        counts[op] += int(spent[index])
+                        places[op].append(index + 1)
         finally:
             runner.close()
-    return Trial(counts, every)
+    return Trial(counts, places, every)
 
 
 def watch(network: Network) -> tuple[tvm.IRModule, Signature]:
@@ -190,13 +177,13 @@ def first_difference(network: Network, ours: Trial, theirs: Trial) -> Convolutio
 
 def fitting(network: Network, calls: Calls, gains: Mapping[Convolution, int]) -> Calls:
     """`calls`, without those that gain least where the network would not fit into the board's memories with all of them."""
-    left: Collection[Convolution] = sorted(calls, key=lambda op: -gains[op])
+    left = sorted(calls, key=lambda op: -gains[op]) if network.target.memory else []
     while left:
-        chosen = {op: calls[op] for op in calls if op in left}
+        chosen = {op: calls[op] for op in left}
         try:
             module = print_kernels(network.scheduled(chosen))
             place_network(read_network(module, network.signature, network.signature.name), network.target.memory, network.target.name)
             return chosen
         except DoesNotFit:
-            left = list(left)[:-1]
-    return {}
+            left.pop()
+    return {} if network.target.memory else calls

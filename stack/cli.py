@@ -79,6 +79,12 @@ def parser() -> argparse.ArgumentParser:
             help="what to compile for: a name that `stackc targets` lists, or a board's FILE.toml (default: x86, this machine)",
         )
         to.add_argument("--shape", type=shape, action="append", default=[], metavar="NAME=1,3,224,224", help="fix an input's shape")
+        to.add_argument(
+            "--cmsis-nn",
+            type=Path,
+            metavar="PATH",
+            help="Arm's source tree of that name: each layer takes its kernel or ours, whichever counts fewer instructions in QEMU",
+        )
 
     def add_inputs(to: argparse.ArgumentParser) -> None:
         to.add_argument("--inputs", type=Path, metavar="IN.npz", help="an array for each input (default: random ones)")
@@ -148,7 +154,8 @@ def compile_(arguments: argparse.Namespace) -> None:
     with report.progress() as on_progress:
         from stack.compiler import compile
 
-        library = compile(arguments.model, arguments.target, shapes=dict(arguments.shape), on_progress=on_progress)
+        shapes = dict(arguments.shape)
+        library = compile(arguments.model, arguments.target, shapes=shapes, cmsis_nn=arguments.cmsis_nn, on_progress=on_progress)
         library.save(arguments.output)
         spent = str(on_progress)
     fallbacks = [operator["kernel"] for operator in library.manifest["operators"] if operator["rule"] == FALLBACK]
@@ -183,7 +190,14 @@ def bench(arguments: argparse.Namespace) -> None:
         from stack.compiler import compile
 
         shapes = dict(arguments.shape)
-        library = compile(arguments.model, arguments.target, shapes=shapes, threads=arguments.threads, on_progress=on_progress)
+        library = compile(
+            arguments.model,
+            arguments.target,
+            shapes=shapes,
+            threads=arguments.threads,
+            cmsis_nn=arguments.cmsis_nn,
+            on_progress=on_progress,
+        )
         inputs = samples.inputs(library.inputs, arguments.inputs, arguments.seed)
         on_progress("time", 0, 1)
         if library.manifest["container"] == "c":

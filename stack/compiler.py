@@ -10,8 +10,8 @@ import onnx
 import tvm
 
 from schedules.apply import schedule
-from stack.choose_kernels import Choice, Network, check_target, choose
 from stack.emit.emit import emit
+from stack.emit.library_sources import NOTHING, find_tree
 from stack.frontends.load import load
 from stack.library import Library, checked_threads
 from stack.manifest import parse
@@ -45,7 +45,7 @@ def compile(
     threads = checked_threads(threads)
     machine = find(target)
     family = family_of(machine)
-    tree = check_target(machine, Path(cmsis_nn)) if cmsis_nn else None
+    tree = find_tree(Path(cmsis_nn), machine.family, machine.name) if cmsis_nn else None
     report("import", 0, 1)
     network = load(model, shapes or {})  # file -> Relax
     module, signature = network.module, network.signature()
@@ -55,14 +55,16 @@ def compile(
         for done, graph_pass in enumerate(passes):  # Relax -> Relax that calls TensorIR
             report("graph", done, len(passes))
             module = graph_pass(module)
-    choice = Choice(family.rules)
+    rules, attached = family.rules, NOTHING
     if tree:
-        choice = choose(Network(module, signature, machine, family), tree, lambda done, total: report("count", done, total))
-    module = schedule(module, choice.rules, machine.machine, lambda done, total: report("schedule", done, total))
+        from stack.choose_kernels import Network, choose  # with all that runs firmware
+
+        rules, attached = choose(Network(module, signature, machine, family), tree, lambda done, total: report("count", done, total))
+    module = schedule(module, rules, machine.machine, lambda done, total: report("schedule", done, total))
     show_programs(module)
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
     try:
-        emit(signature, module, machine, family, folder, lambda done, total: report("build", done, total), choice.attached)
+        emit(signature, module, machine, family, folder, lambda done, total: report("build", done, total), attached)
         library = Library(folder, parse(folder), threads)
     except BaseException:
         shutil.rmtree(folder)

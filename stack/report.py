@@ -28,6 +28,7 @@ STAGES = {
     "load": "load TVM",
     "import": "import the model",
     "graph": "graph passes",
+    "count": "count instructions",
     "schedule": "schedule",
     "build": "build",
     "time": "run and time",
@@ -156,9 +157,22 @@ def show_firmware(folder: Path, manifest: Mapping[str, Any], spent: str) -> None
     out.print(f"weights    {manifest['weight_bytes']:,} bytes")
     out.print(f"work       {sum(operator['macs'] for operator in operators):,} MACs")
     out.print(f"peak       {cause(manifest)}")
+    if "cmsis_nn" in manifest:
+        show_choice(out, manifest)
     for island in manifest["float_islands"]:
         out.print(f"warning    quantised, and computed in floats: {island}")
     out.print(f"see        {folder / 'report.html'}")
+
+
+def show_choice(out: Console, manifest: Mapping[str, Any]) -> None:
+    """How many layers a library's kernels compute, and why others could not."""
+    operators, said = manifest["operators"], manifest["cmsis_nn"]
+    taken = sum(operator["rule"] == "cmsis_nn" for operator in operators)
+    out.print(f"cmsis-nn   {taken} of {len(operators)} layers, those where it takes fewer instructions than ours")
+    for function, lacking in said["lacks"].items():
+        out.print(f"cmsis-nn   without {function}: the tree lacks {', '.join(lacking)}")
+    for layers in said["differs"]:
+        out.print(f"cmsis-nn   not for {', '.join(map(str, layers))}: its results there are not those of our kernels")
 
 
 def show_outputs(tensors: Sequence["Tensor"], outputs: Mapping[str, "Array"]) -> None:

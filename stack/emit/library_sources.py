@@ -1,6 +1,6 @@
 """The parts of CMSIS-NN's source tree that a C project needs: a function's sources, all that they call, and the headers.
 
-    find_tree("CMSIS-NN").files(["arm_fully_connected_s8"]) -> {"cmsis_nn/arm_fully_connected_s8.c": "...", "cmsis_nn/LICENSE": "...", ...}
+    find_tree(...).files(["arm_fully_connected_s8"]) -> {"cmsis_nn/arm_fully_connected_s8.c": "...", "cmsis_nn/LICENSE": "...", ...}
 
 Files keep their names and their text. Sources and headers lie in one folder, so that no compiler needs to be told where headers are.
 """
@@ -86,8 +86,11 @@ class Tree:
         return {f"{FOLDER}/{name}": file.read_text(errors="replace") for name, file in sorted(named.items())}
 
 
-def find_tree(root: Path) -> Tree:
-    """The source tree in the folder `root`; StackError, with what is missing, where there is none."""
+def find_tree(root: Path, family: str, target: str) -> Tree:
+    """The source tree in the folder `root`; StackError, with what is missing, where there is none, or it does not run on `target`."""
+    if family != "cortex_m":
+        hint = "`stackc targets` lists the cores and boards"
+        raise StackError(f"CMSIS-NN runs on Cortex-M, and '{target}' is none", at="--cmsis-nn", hint=hint)
     if not root.is_dir():
         raise StackError("there is no such folder for CMSIS-NN", at=str(root), hint=GET_IT)
     for part in (f"Include/{ENTRY}", "Source"):

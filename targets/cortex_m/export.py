@@ -20,14 +20,22 @@ FLAGS = " ".join(toolchain.OPTIMISE)
 VERSION = "1.0.0"
 
 
-def sources(folder: Path, name: str, header: str, code: str) -> dict[str, str]:
+def sources(folder: Path, manifest: Mapping[str, Any], header: str, code: str) -> dict[str, str]:
     """The model's files under its name, headers in the folder `header`, sources in `code`."""
+    name = manifest["name"]
     text = {file: (folder / file).read_text() for file in ("model.h", "model.c", "weights.c")}
     return {
+        **{f"{code}/{file}": (folder / file).read_text() for file in manifest["files"] if "/" in file},  # of a library that kernels call
         f"{header}/{name}.h": text["model.h"],
         f"{code}/{name}.c": text["model.c"].replace('#include "model.h"', f'#include "{name}.h"'),
         f"{code}/{name}_weights.c": text["weights.c"],
     }
+
+
+def listed(manifest: Mapping[str, Any]) -> str:
+    """The C files of a package whose sources are in src/."""
+    name = manifest["name"]
+    return " ".join(f"src/{file}" for file in (f"{name}.c", f"{name}_weights.c", *manifest.get("library_sources", ())))
 
 
 def cmake(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -40,7 +48,7 @@ def cmake(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         include(GNUInstallDirs)
         include(CMakePackageConfigHelpers)
 
-        add_library({name} STATIC src/{name}.c src/{name}_weights.c)
+        add_library({name} STATIC {listed(manifest)})
         add_library({name}::{name} ALIAS {name})
         target_include_directories({name} PUBLIC $<BUILD_INTERFACE:${{CMAKE_CURRENT_SOURCE_DIR}}/include> $<INSTALL_INTERFACE:include>)
         target_compile_options({name} PRIVATE $<$<C_COMPILER_ID:GNU>:{";".join(toolchain.OPTIMISE)}>)
@@ -52,7 +60,7 @@ def cmake(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         write_basic_package_version_file({name}ConfigVersion.cmake COMPATIBILITY SameMajorVersion)
         install(FILES ${{CMAKE_CURRENT_BINARY_DIR}}/{name}ConfigVersion.cmake DESTINATION ${{CMAKE_INSTALL_LIBDIR}}/cmake/{name})
         """
-    return {**sources(folder, name, "include", "src"), "CMakeLists.txt": textwrap.dedent(lists)}
+    return {**sources(folder, manifest, "include", "src"), "CMakeLists.txt": textwrap.dedent(lists)}
 
 
 def zephyr(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -62,7 +70,7 @@ def zephyr(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         if(CONFIG_{upper})
           zephyr_include_directories(include)
           zephyr_library_named({name})
-          zephyr_library_sources(src/{name}.c src/{name}_weights.c)
+          zephyr_library_sources({listed(manifest)})
           zephyr_library_compile_options({FLAGS})
         endif()
         """
@@ -73,7 +81,7 @@ def zephyr(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         \t  Runs {name} in a memory of {upper}_ARENA_BYTES bytes that the caller gives. Needs no heap and no thread of its own.
         """
     return {
-        **sources(folder, name, "include", "src"),
+        **sources(folder, manifest, "include", "src"),
         "zephyr/module.yml": f"name: {name}\nbuild:\n  cmake: .\n  kconfig: Kconfig\n",
         "CMakeLists.txt": textwrap.dedent(lists),
         "Kconfig": textwrap.dedent(kconfig),
@@ -83,7 +91,7 @@ def zephyr(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 def arduino(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
     """A library with an example. Its folder, or a zip of it, goes to "Add .ZIP Library"."""
     name = manifest["name"]
-    made = sources(folder, name, "src", "src")
+    made = sources(folder, manifest, "src", "src")
     # Arduino compiles for size and lets no library say otherwise.
     made[f"src/{name}.c"] = f'#pragma GCC optimize ("{toolchain.OPTIMISE[0].lstrip("-")}")\n' + made[f"src/{name}.c"]
     properties = {
@@ -167,11 +175,11 @@ def platformio(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         "build": {"includeDir": "include", "srcDir": "src", "flags": list(toolchain.OPTIMISE)},
     }
     lists = f"""\
-        idf_component_register(SRCS src/{name}.c src/{name}_weights.c INCLUDE_DIRS include)
+        idf_component_register(SRCS {listed(manifest)} INCLUDE_DIRS include)
         target_compile_options(${{COMPONENT_LIB}} PRIVATE {FLAGS})
         """
     return {
-        **sources(folder, name, "include", "src"),
+        **sources(folder, manifest, "include", "src"),
         "library.json": json.dumps(library, indent=2) + "\n",
         "CMakeLists.txt": textwrap.dedent(lists),
         "idf_component.yml": f'version: "{VERSION}"\ndescription: "{sentence}"\n',
