@@ -20,6 +20,7 @@ import numpy as np
 
 from stack import manifest as manifests
 from stack.errors import BadInput, BadLibrary, StackError
+from stack.keep_edits import keep_edits
 from stack.manifest import Tensor
 from targets import runner as runners
 from targets.runner import Array, Runner
@@ -81,6 +82,8 @@ class Library:
     def save(self, folder: str | Path) -> None:
         """Copy the library into `folder`, all of it or nothing. Replaces an older library there, and refuses to replace anything else.
 
+        What users edited or added in a C project stays.
+
         >>> library.save(folder)
         >>> stack.load(folder).outputs == library.outputs
         True
@@ -95,6 +98,8 @@ class Library:
             for name in (*self.manifest["files"], manifests.NAME):
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / name, new / name)
+            if manifests.is_library(folder):
+                keep_edits(folder, new)
             if folder.exists():
                 folder.rename(old)
             try:

@@ -56,7 +56,7 @@ def write(
     for title, text in files.items():
         (folder / title).write_text(text)
     on_progress(1, 1)
-    return described
+    return described | {"editable": sorted(files)}
 
 
 def describe(network: Network, placement: Placement, signature: Signature, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
