@@ -193,4 +193,5 @@ with tempfile.TemporaryDirectory() as work:
 # 10. On a board of yours it is the same with its name for -t, and then
 #         stackc flash digits/ --board nucleo-f446re              what main.c in the project says, on the board
 #         stackc export digits/ --format zephyr -o module/        or as a package of Zephyr, Arduino, PlatformIO or CMake
+#     main.c is yours: when a net that was trained anew is compiled into the same folder, what you edited or added there stays.
 #     A board that `stackc boards` does not list is one file: tutorials/04_add_a_board.py.
