@@ -108,6 +108,9 @@ def describe(entry: dict[str, Any], file: Path, family: str, cores: Mapping[str,
             raise StackError(f"the key '{key}' is missing", at=str(file))
     memories = [load_memory(each, file) for each in memory]
     check_apart(memories, file)
+    for kind in ("flash", "ram"):
+        if memories and kind not in [each.kind for each in memories]:
+            raise StackError(f"the board has no memory of kind '{kind}'", at=str(file), hint="a firmware needs 'flash' and 'ram'")
     return Target(name=file.stem, family=family, machine=replace(base, **machine), memory=memories, board=board, **entry)
 
 

@@ -107,6 +107,8 @@ def check_board(table: Mapping[str, object], at: str) -> None:
             )
         if not isinstance(value, TYPES[key]):
             raise StackError(f"in [board], {key} = {value!r} is of the wrong type", at=at, hint="targets/cortex_m/board.py shows each key")
+    if "qemu" in table and not table.get("clock_hz", 0) > 0:  # type: ignore[operator]
+        raise StackError("in [board], qemu needs clock_hz", at=at, hint="the clock of QEMU's machine, by which instructions are counted")
     for step in table.get("setup", ()):  # type: ignore[attr-defined]
         if not (isinstance(step, list) and [type(word) for word in step] == [str, int, int, int] and step[0] in ("write", "await")):
             raise StackError(f"in [board], setup has the step {step!r}", at=at, hint='a step is ["write" or "await", address, mask, value]')

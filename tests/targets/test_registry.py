@@ -137,6 +137,12 @@ BOARD = 'summary = "a board"\ncore = "core"\n'
             '  hint: a step is ["write" or "await", address, mask, value]',
         ),
         (
+            BOARD + '[board]\nqemu = "mps2-an386"\n',
+            "error: in [board], qemu needs clock_hz\n  at: FILE\n  hint: the clock of QEMU's machine, by which instructions are counted",
+        ),
+        (BOARD + RAM, "error: the board has no memory of kind 'flash'\n  at: FILE\n  hint: a firmware needs 'flash' and 'ram'"),
+        (BOARD + FLASH, "error: the board has no memory of kind 'ram'\n  at: FILE\n  hint: a firmware needs 'flash' and 'ram'"),
+        (
             BOARD + '[board]\nboot = "rp2350"\n',
             "error: boot knows no 'rp2350'\n  at: FILE\n  hint: it is rp2040, or absent as for most chips",
         ),

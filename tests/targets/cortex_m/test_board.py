@@ -25,9 +25,10 @@ def test_a_manifest_has_the_whole_board(target):
 
 def test_a_project_runs_on_its_board_without_the_board_s_file(tmp_path):
     file = tmp_path / "robot.toml"
-    file.write_text(
-        'summary = "mine"\ncore = "cortex-m3"\n[board]\nqemu = "mps2-an385"\n[[memory]]\nname = "ram"\nkind = "ram"\nbase = 0\nbytes = 64\n'
+    memories = "".join(
+        f'[[memory]]\nname = "{kind}"\nkind = "{kind}"\nbase = {base}\nbytes = 64\n' for base, kind in ((0, "flash"), (64, "ram"))
     )
+    file.write_text('summary = "mine"\ncore = "cortex-m3"\n[board]\nqemu = "mps2-an385"\nclock_hz = 25_000_000\n' + memories)
     made = manifest(find(str(file)))
     file.unlink()
     board = choose_board(made)
