@@ -13,7 +13,7 @@ from tvm import relax
 
 from relay_passes.integers.fixed_point import Array, quantize_value
 from relay_passes.integers.programs import Programs
-from relay_passes.rewrite import Graph, array, constant, is_tensor, number, op_name, shape
+from relay_passes.rewrite import Graph, array, constant, dtype, is_tensor, number, op_name, shape
 
 BIASED = frozenset({"relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul"})
 
@@ -138,15 +138,18 @@ def limits(call: relax.Expr, output: Quantization, graph: Graph) -> tuple[int, i
 
 
 def match(call: relax.Call, graph: Graph, programs: Programs) -> Island | None:
-    """The island that ends in this quantize. None where it does not begin with dequantizes, or is quantised in ways that we do not know."""
-    scale, zero = array(call.args[1]), array(call.args[2])
-    if scale is None or zero is None or scale.size != 1 or zero.size != 1 or not is_tensor(call):
+    """The island that ends in this quantize. None where it does not begin with dequantizes, or is quantised in ways that we do not know.
+
+    `quantize` has no int32: astype(round(x / scale) + zero) is one as well.
+    """
+    found = quantized(call, graph)
+    if found is None or not is_tensor(call):
         return None
-    output = Quantization(scale, zero.astype("int32"), int(call.attrs.axis), str(call.attrs.out_dtype))
-    low, high, core = limits(graph.source(call.args[0]), output, graph)
+    real, output = found
+    low, high, core = limits(graph.source(real), output, graph)
     if not isinstance(core, relax.Call):
         return None
-    activated = core is not graph.source(call.args[0])
+    activated = core is not graph.source(real)
     bias = None
     if op_name(core) == "relax.add":
         sources = [graph.source(argument) for argument in core.args]
@@ -162,10 +165,26 @@ def match(call: relax.Call, graph: Graph, programs: Programs) -> Island | None:
         inputs = [scaled_operand(core.args[0], graph)]
     else:
         inputs = [operand(item, graph) for item in tensors(core, graph)]
-    found = [item for item in inputs if item is not None]
-    if len(found) != len(inputs) or not found:
+    known = [item for item in inputs if item is not None]
+    if len(known) != len(inputs) or not known:
         return None
-    return Island(core, found, bias, output, low, high, activated, shape(call), programs, graph)
+    return Island(core, known, bias, output, low, high, activated, shape(call), programs, graph)
+
+
+def quantized(call: relax.Call, graph: Graph) -> tuple[relax.Expr, Quantization] | None:
+    """What a quantize with one scale reads, and what its integers stand for."""
+    if op_name(call) == "relax.quantize":
+        real, scale, zero, axis = call.args[0], array(call.args[1]), array(call.args[2]), int(call.attrs.axis)
+    else:
+        moved = graph.source(call.args[0])
+        rounded = graph.source(moved.args[0]) if op_name(moved) == "relax.add" else moved
+        ratio = graph.source(rounded.args[0]) if op_name(rounded) == "relax.round" else rounded
+        if [op_name(item) for item in (moved, rounded, ratio)] != ["relax.add", "relax.round", "relax.divide"] or dtype(call) != "int32":
+            return None
+        real, scale, zero, axis = ratio.args[0], array(ratio.args[1]), array(moved.args[1]), 0
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        return None
+    return real, Quantization(scale, zero.astype("int32"), axis, dtype(call))
 
 
 def tensors(call: relax.Call, graph: Graph) -> list[relax.Expr]:

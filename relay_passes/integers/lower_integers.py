@@ -23,6 +23,7 @@ from relay_passes.integers import (
     curves,
     move_dequantize,
     pooling,
+    prelu,
     reduction,
     requantize,
     resize,
@@ -32,7 +33,6 @@ from relay_passes.integers import (
 )
 from relay_passes.integers.comparison import comparison_rule
 from relay_passes.integers.island import Island, Quantization, match, operand
-from relay_passes.integers.prelu import prelu_rule
 from relay_passes.integers.programs import Programs
 from relay_passes.integers.tables import table_rule
 from relay_passes.integers.weighted_memory import weighted_memory_rule
@@ -51,6 +51,7 @@ LOWERINGS: dict[str, Lowering] = {
     **arithmetic.LOWERINGS,
     **softmax.LOWERINGS,
     **curves.LOWERINGS,
+    **prelu.LOWERINGS,
     **resize.LOWERINGS,
     **concatenation.LOWERINGS,
     **requantize.LOWERINGS,
@@ -58,7 +59,7 @@ LOWERINGS: dict[str, Lowering] = {
 
 
 def island_rule(programs: Programs) -> Rule:
-    @rewrites("relax.quantize")
+    @rewrites("relax.quantize", "relax.astype")
     def lower_island(call: relax.Call, graph: Graph) -> relax.Expr | None:
         island = match(call, graph, programs)
         lowering = LOWERINGS.get(op_name(island.call)) if island else None
@@ -127,7 +128,7 @@ def lower_integers(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         if not isinstance(function, relax.Function):
             continue
         function = settle(function, module, [signed.RULES, channels_last.RULES])
-        islands_first = [make(programs) for make in (island_rule, prelu_rule, table_rule, weighted_memory_rule, comparison_rule)]
+        islands_first = [make(programs) for make in (island_rule, prelu.prelu_rule, table_rule, weighted_memory_rule, comparison_rule)]
         function = settle(function, module, [islands_first, move_dequantize.RULES])
         islands += float_islands(function)
         function = settle(function, module, [[border_rule(programs)]])

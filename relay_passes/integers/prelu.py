@@ -1,4 +1,4 @@
-"""A rectifier whose slope below zero is a tensor of its own, one number a channel as a rule.
+"""Rectifiers with a slope below zero: a tensor of slopes, one number a channel as a rule, or one number for all, over int16.
 
     quantize(where(x >= 0, x, x * slope))   ->   x >= 0: requantize(x),     x < 0: requantize(x * slope)
 
@@ -11,7 +11,7 @@ from tvm import relax, te, tirx
 from relay_passes.integers.arithmetic import broadcast
 from relay_passes.integers.fixed_point import clamp, one_multiplier
 from relay_passes.integers.intrinsics import requantize
-from relay_passes.integers.island import Operand, operand
+from relay_passes.integers.island import Island, Operand, Quantization, operand
 from relay_passes.integers.programs import Programs, placeholder
 from relay_passes.rewrite import Graph, Rule, array, number, op_name, rewrites, shape
 
@@ -54,3 +54,28 @@ def prelu_rule(programs: Programs) -> Rule:
         return programs.call("prelu", tensors, [x.value, slope.value])
 
     return prelu
+
+
+def leaky(island: Island) -> relax.Expr | None:
+    """leakyrelu(dequantize(x)) of int16; int8 has a table."""
+    (x,) = island.inputs
+    if not island.uniform or x.dtype != "int16" or island.output.dtype != "int16" or x.array is not None:
+        return None
+    above, below, sign = leaky_factors(x, island.output, float(island.call.attrs.alpha))
+    data = placeholder(x.value, "x")
+
+    def result(*index: tirx.Var) -> tirx.Expr:
+        value = data[index].astype("int32") - x.one_zero
+        scaled = tirx.Select(value >= 0, requantize(value, *above), sign * requantize(value, *below))
+        return clamp(scaled + island.output.one_zero, island.low, island.high).astype("int16")
+
+    return island.programs.call("leaky_relu", [data, te.compute(island.shape, result, name="leaky_relu")], [x.value])
+
+
+def leaky_factors(x: Quantization, y: Quantization, slope: float) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Multiplier and shift from 0 up and below 0, and the sign of what is below."""
+    ratio = x.one_scale / y.one_scale
+    return one_multiplier(ratio), one_multiplier(x.one_scale * abs(slope) / y.one_scale), -1 if slope < 0 else 1
+
+
+LOWERINGS = {"relax.nn.leakyrelu": leaky}

@@ -26,11 +26,11 @@ def rescale(island: Island) -> relax.Expr | None:
     if x.same(island.output):
         return x.value if unlimited else clip(island)
     factor = one_multiplier(x.one_scale / island.output.one_scale)
-    data = placeholder(x.value, "x")
+    data, all_of_int32 = placeholder(x.value, "x"), unlimited and info.bits == 32
 
     def result(*index: tirx.Var) -> tirx.Expr:
         scaled = requantize(data[index].astype("int32") - x.one_zero, *factor) + island.output.one_zero
-        return clamp(scaled, island.low, island.high).astype(island.output.dtype)
+        return scaled if all_of_int32 else clamp(scaled, island.low, island.high).astype(island.output.dtype)
 
     return island.programs.call("requantize", [data, te.compute(island.shape, result, name="requantize")], [x.value])
 

@@ -1,7 +1,7 @@
-"""Softmax along the last axis of int8, out of a table of exponentials.
+"""Softmax along the last axis of int8, to int8 or int16, out of a table of exponentials.
 
     e[d] = exp(scale * d) for d = x - max(x) in -255 ... 0, Q0.31, zero where TFLite leaves the term out
-    y = round(e[d] / sum of e) - 128, with the sum in Q12.19 and its reciprocal by Newton's method
+    y = round(2^bits * e[d] / sum of e) + the least y, with the sum in Q12.19 and its reciprocal by Newton's method
 
 TFLite computes each exponential twice an element; all values that it can take make a table of a kilobyte, computed here once.
 """
@@ -34,7 +34,11 @@ def softmax(island: Island) -> relax.Expr | None:
     (x,) = island.inputs
     rank = len(island.shape)
     output = island.output
-    standard = output.dtype == x.dtype == "int8" and output.uniform and (output.one_scale, output.one_zero) == (1 / 256, -128)
+    if output.dtype not in ("int8", "int16") or not output.uniform:
+        return None
+    info = np.iinfo(output.dtype)
+    near = 0.0 if output.dtype == "int8" else 1e-3  # converters write 1 / 65535 for int16, which TFLite computes as 1 / 65536
+    standard = x.dtype == "int8" and output.one_zero == info.min and abs(output.one_scale * 2**info.bits - 1) <= near
     if not standard or not x.uniform or int(island.call.attrs.axis) % rank != rank - 1:
         return None
     return softmax_program(island, x.value, x.one_scale)
@@ -42,6 +46,7 @@ def softmax(island: Island) -> relax.Expr | None:
 
 def softmax_program(island: Island, value: relax.Expr, scale: float) -> relax.Expr:
     x, table = placeholder(value, "x"), te.placeholder((256,), "int32", name="exponentials")
+    info = np.iinfo(island.output.dtype)
     rows, depth = island.shape[:-1], island.shape[-1]
     along, again = te.reduce_axis((0, depth), "k"), te.reduce_axis((0, depth), "k")
 
@@ -51,9 +56,9 @@ def softmax_program(island: Island, value: relax.Expr, scale: float) -> relax.Ex
     def result(*index: tirx.Var) -> tirx.Expr:
         row = index[:-1]
         leading = tirx.clz(total[row])
-        exponent = SUM_BITS - leading + (31 - 8)
+        exponent = SUM_BITS - leading + (31 - info.bits)
         share = divide_by_power(high_mul(inverse[row], exponential(row, index[-1])), exponent)
-        return clamp(share - 128, -128, 127).astype("int8")
+        return clamp(share + int(info.min), int(info.min), int(info.max)).astype(island.output.dtype)
 
     def part(*row: tirx.Var) -> tirx.Expr:
         return te.sum(divide_by_power(exponential(row, again), SUM_BITS), axis=again)

@@ -17,6 +17,7 @@ from relay_passes.fold_constants import TABLE
 from relay_passes.integers import fixed_point as fixed
 from relay_passes.integers.fixed_point import Array, one_multiplier, quantize_multiplier, round_away
 from relay_passes.integers.island import Operand, Quantization, operand
+from relay_passes.integers.prelu import leaky_factors
 from relay_passes.integers.programs import Programs, placeholder
 from relay_passes.rewrite import Graph, Rule, array, constant, is_tensor, number, op_name, rewrites, shape
 
@@ -91,10 +92,9 @@ def tanh(x: Operand, output: Quantization) -> Array | None:
 
 
 def leaky_relu(x: Operand, output: Quantization, slope: float) -> Array:
-    ratio = x.one_scale / output.one_scale
+    over_zero, under_zero, sign = leaky_factors(x, output, slope)
     centred = np.arange(-128, 128, dtype="int32") - np.int32(x.one_zero)
-    above = fixed.requantize(centred, *one_multiplier(ratio))
-    below = fixed.requantize(centred, *one_multiplier(x.one_scale * abs(slope) / output.one_scale)) * (-1 if slope < 0 else 1)
+    above, below = fixed.requantize(centred, *over_zero), sign * fixed.requantize(centred, *under_zero)
     return np.where(centred >= 0, above, below) + output.one_zero
 
 

@@ -167,24 +167,28 @@ def test_extremes_along_axes(name: str) -> None:
     expect_same(data, inputs)
 
 
+@pytest.mark.parametrize(("target", "y_scale"), [("int8", 1 / 256), ("int16", 1 / 65536), ("int16", 1 / 65535)])
 @pytest.mark.parametrize("depth", [2, 10, 200])
-def test_softmax(depth: int) -> None:
+def test_softmax(depth: int, target: str, y_scale: float) -> None:
     for x_scale, beta in ((0.003, 1.0), (0.1, 1.0), (0.9, 1.0), (0.05, 2.5)):
         data = model(
             inputs=[T("x", (3, depth), "int8", scale=x_scale, zero_point=zero())],
-            tensors=[T("y", (3, depth), "int8", scale=1 / 256, zero_point=-128)],
+            tensors=[T("y", (3, depth), target, scale=y_scale, zero_point=int(np.iinfo(target).min))],
             ops=[op("SOFTMAX", ["x"], ["y"], beta=beta)],
             outputs=["y"],
         )
         expect_same(data, [((3, depth), "int8")])
 
 
-@pytest.mark.parametrize(("source", "target"), [("int8", "int8"), ("int8", "int16"), ("int16", "int8"), ("float32", "int8")])
+KINDS = [("int8", "int8"), ("int8", "int16"), ("int16", "int8"), ("float32", "int8"), ("int8", "int32"), ("int16", "int32")]
+
+
+@pytest.mark.parametrize(("source", "target"), KINDS)
 def test_requantize(source: str, target: str) -> None:
     quantized = {"scale": 0.037, "zero_point": 5 if source == "int8" else 0} if source != "float32" else {}
     data = model(
         inputs=[T("x", (3, 50), source, **quantized)],
-        tensors=[T("y", (3, 50), target, scale=0.021, zero_point=-9 if target == "int8" else 0)],
+        tensors=[T("y", (3, 50), target, scale=1.1e-6 if target == "int32" else 0.021, zero_point=-9 if target == "int8" else 0)],
         ops=[op("QUANTIZE", ["x"], ["y"])],
         outputs=["y"],
     )
@@ -206,6 +210,14 @@ def test_activations_alone(name: str, same: bool) -> None:
     for _ in range(3):
         data, inputs = one_operator(name, (3, 60), (3, 60), same=same)
         expect_same(data, inputs, runs=2)
+
+
+@pytest.mark.parametrize("slope", [0.3, -0.2, 1.7])
+def test_leaky_relu_of_int16(slope: float) -> None:
+    for _ in range(3):
+        given, result = (T(name, (5, 800), "int16", scale=scale(1e-5, 1e-4)) for name in "xy")
+        data = model(inputs=[given], tensors=[result], ops=[op("LEAKY_RELU", ["x"], ["y"], alpha=slope)], outputs=["y"])
+        expect_same(data, [((5, 800), "int16")])
 
 
 @pytest.mark.parametrize(("mode", "out"), [({}, (7, 9)), ({"align_corners": True}, (8, 3)), ({"half_pixel_centers": True}, (9, 4))])
