@@ -135,7 +135,7 @@ def choose_board(manifest: Mapping[str, Any], name: str = "") -> Board:
     """
     if not name and manifest["target"].get("memory"):
         return recorded(manifest)
-    chosen = find(name or manifest["target"]["name"])
+    chosen = find(name or manifest["target"]["codegen"]["mcpu"])
     if chosen.family != "cortex_m":
         raise StackError(f"'{chosen.name}' is no microcontroller", hint="`stackc boards` lists the boards")
     board = board_of(chosen)

@@ -38,5 +38,7 @@ def test_a_project_runs_on_its_board_without_the_board_s_file(tmp_path):
     assert caught.value.at == str(file)
 
 
-def test_a_project_for_a_core_runs_on_the_board_that_emulates_it():
+def test_a_project_for_a_core_runs_on_the_board_that_emulates_it(tmp_path):
     assert choose_board(manifest(find("cortex-m4"))) == board_of(find("mps2-an386"))
+    (tmp_path / "no-fpu.toml").write_text('summary = "mine"\ncore = "cortex-m4"\n[machine]\nfpu = false\n')
+    assert choose_board(manifest(find(str(tmp_path / "no-fpu.toml")))) == board_of(find("mps2-an386"))
