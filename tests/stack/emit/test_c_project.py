@@ -134,3 +134,21 @@ def test_an_output_has_the_shape_of_the_reshape_that_makes_it(tmp_path: Path) ->
     assert library.outputs[0].shape == (8,)
     (x,) = draw(library.inputs, 0).values()
     np.testing.assert_array_equal(HostModel(library, tmp_path)(x)[0], micro(data, [x])[0])
+
+
+def test_the_first_rows_of_a_tensor_are_no_reshape_of_it(tmp_path: Path) -> None:
+    data = tflite_model(
+        [T("x", (2, 3, 2), "int8", scale=0.1)],
+        [op("LOGISTIC", ["x"], ["y"]), op("SPLIT", ["axis", "y"], ["first", "second"], num_splits=2)],
+        ["first", "second"],
+        constants=[C("axis", np.array(0, np.int32))],
+        tensors=[
+            T("y", (2, 3, 2), "int8", scale=1 / 256, zero_point=-128),
+            T("first", (1, 3, 2), "int8", scale=1 / 256, zero_point=-128),
+            T("second", (1, 3, 2), "int8", scale=1 / 256, zero_point=-128),
+        ],
+    )
+    library = stack.compile(data, "cortex-m4")
+    (x,) = draw(library.inputs, 0).values()
+    for got, expected in zip(HostModel(library, tmp_path)(x), micro(data, [x]), strict=True):
+        np.testing.assert_array_equal(got, expected)
