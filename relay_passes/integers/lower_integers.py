@@ -29,6 +29,7 @@ from relay_passes.integers import (
     resize,
     signed,
     softmax,
+    squared_difference,
     transposed_convolution,
 )
 from relay_passes.integers.comparison import comparison_rule
@@ -128,7 +129,8 @@ def lower_integers(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
         if not isinstance(function, relax.Function):
             continue
         function = settle(function, module, [signed.RULES, channels_last.RULES])
-        islands_first = [make(programs) for make in (island_rule, prelu.prelu_rule, table_rule, weighted_memory_rule, comparison_rule)]
+        longer = (prelu.prelu_rule, squared_difference.squared_difference_rule, table_rule, weighted_memory_rule, comparison_rule)
+        islands_first = [make(programs) for make in (island_rule, *longer)]
         function = settle(function, module, [islands_first, move_dequantize.RULES])
         islands += float_islands(function)
         function = settle(function, module, [[border_rule(programs)]])

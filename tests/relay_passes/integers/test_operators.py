@@ -278,6 +278,23 @@ def test_slopes_of_their_own(shape: tuple[int, ...]) -> None:
     assert expect_same(data, inputs).calls == ["prelu"]
 
 
+@pytest.mark.parametrize("shape", [(1,), (4, 1), (2, 3, 4, 5)], ids=["one", "broadcast", "each"])
+def test_squared_differences(shape: tuple[int, ...]) -> None:
+    other = C("b", weights(*shape), scale=0.0137, zero_point=-9)
+    for order in (["x", "b"], ["b", "x"]):
+        y = T("y", (2, 3, 4, 5), "int8", scale=0.041, zero_point=-128)
+        x = T("x", (2, 3, 4, 5), "int8", scale=0.031, zero_point=-37)
+        data = model([x], [op("SQUARED_DIFFERENCE", order, ["y"])], ["y"], tensors=[y], constants=[other])
+        assert expect_same(data, [(x.shape, "int8")]).calls == ["squared_difference"]
+
+
+def test_squared_differences_of_two_tensors() -> None:
+    tensors = [T("a", (1, 9, 300), "int8", scale=0.02, zero_point=4), T("b", (300,), "int8", scale=0.05, zero_point=-60)]
+    y = T("y", (1, 9, 300), "int8", scale=0.2, zero_point=-100)
+    data = model(tensors, [op("SQUARED_DIFFERENCE", ["a", "b"], ["y"])], ["y"], tensors=[y])
+    assert expect_same(data, [(tensor.shape, "int8") for tensor in tensors]).calls == ["squared_difference"]
+
+
 def test_factors_have_the_precision_of_float64() -> None:
     """Sums so close to a tie that the product of two scales in float32 would round the other way."""
     x_scale, w_scale, y_scale = (np.float32(value) for value in (0.00051, 0.00037, 1.7))
