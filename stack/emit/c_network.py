@@ -95,6 +95,7 @@ class Reader:
         self.bindings = [binding for block in self.main.body.blocks for binding in block.bindings]
         self.views = {b.var: b.value.args[0] for b in self.bindings if is_op(b.value, RESHAPE)}
         self.calls = [b.value for b in self.bindings if isinstance(b.value, relax.Call) and isinstance(b.value.op, tvm.ir.GlobalVar)]
+        self.views |= {call.args[1]: call.args[0] for call in self.calls if is_reshape(call, module)}
         self.operands: dict[relax.Var, Operand] = {}
         self.constants, self.seen = Constants(), Program([], [])
         self.names: dict[int, Weight] = {}
@@ -104,6 +105,8 @@ class Reader:
             self.network.input_buffers.append(self.network.buffers[-1])
         for state, var in zip(states, self.parameters[inputs:], strict=True):
             self.operands[var] = Held(state, nbytes(var))
+        following = zip(self.parameters[inputs:], self.returned()[len(signature.output_names) :], strict=True)
+        self.waiting = {var: value for var, value in following if not self.root(value).same_as(var)}  # next states, by the last ones
 
     def buffer(self, var: relax.Var, name: str, first: int) -> Buffer:
         made = Buffer(name, nbytes(var), first, first, align=max(4, tvm.DataType(var.ty.dtype.dtype).itemsize))
@@ -115,16 +118,32 @@ class Reader:
             value = self.views[value]
         return value
 
+    def returned(self) -> list[relax.Expr]:
+        """Outputs, then next states."""
+        result = self.main.body.body  # as it is: a reshape at the end gives an output its shape
+        tuples = {b.var: list(b.value.fields) for b in self.bindings if isinstance(b.value, relax.Tuple)}
+        return list(result.fields) if isinstance(result, relax.Tuple) else tuples.get(result, [result])
+
+    def write_states(self, done: int) -> None:
+        """Copy to where it is held each next state that is there, if no call after so many reads the last one."""
+        if not self.waiting:
+            return
+        needed = {self.root(argument) for call in self.calls[done:] for argument in call.args} | set(map(self.root, self.returned()))
+        for var, value in list(self.waiting.items()):
+            source = self.operands.get(self.root(value))
+            if var not in needed and isinstance(source, Buffer):
+                self.copy(source, self.operands[var])
+                del self.waiting[var]
+
     def read(self) -> None:
         for binding in self.bindings:
             value = binding.value
             if is_op(value, ALLOC):
                 continue  # it becomes a buffer when it is written
             if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
-                if is_reshape(value, self.module):
-                    self.views[value.args[1]] = value.args[0]
-                else:
+                if value.args[-1] not in self.views:
                     self.layer(value)
+                    self.write_states(self.calls.index(value) + 1)
             else:
                 assert binding.var in self.views or isinstance(value, relax.Tuple), f"cannot emit {value}"
         self.results()
@@ -170,12 +189,9 @@ class Reader:
 
     def results(self) -> None:
         """Outputs live to the end; next states are copied to where they are held; what is no buffer of its own yet is copied to one."""
-        result = self.main.body.body  # as it is: a reshape at the end gives an output its shape
-        tuples = {b.var: list(b.value.fields) for b in self.bindings if isinstance(b.value, relax.Tuple)}
-        returned = list(result.fields) if isinstance(result, relax.Tuple) else tuples.get(result, [result])
+        returned = self.returned()
         names = self.signature.output_names
         self.network.outputs = [tensor(title, value) for title, value in zip(names, returned[: len(names)], strict=True)]
-        states = self.parameters[len(self.signature.input_names) :]
         sources = [self.operand(value, len(self.network.layers), 0) for value in returned]
         for title, value, source in zip(names, returned, sources, strict=False):
             if not isinstance(source, Buffer) or source in self.network.input_buffers or source in self.network.output_buffers:
@@ -184,13 +200,12 @@ class Reader:
                 source = copy
             source.name = title
             self.network.output_buffers.append(source)
-        moves = [(var, source) for var, source in zip(states, sources[len(names) :], strict=True) if source is not self.operands[var]]
-        for index, (var, source) in enumerate(moves):
+        moves = {var: self.operand(value, len(self.network.layers), 0) for var, value in self.waiting.items()}
+        for var, source in moves.items():
             if isinstance(source, Held):  # what another state was: put it aside before that is written
-                aside = self.buffer(var, f"next {source.state.name}", len(self.network.layers))
-                self.copy(source, aside)
-                moves[index] = (var, aside)
-        for var, source in moves:
+                moves[var] = self.buffer(var, f"next {source.state.name}", len(self.network.layers))
+                self.copy(source, moves[var])
+        for var, source in moves.items():
             self.copy(source, self.operands[var])
         for buffer in self.network.output_buffers:
             buffer.last = len(self.network.layers)
