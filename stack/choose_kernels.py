@@ -46,8 +46,8 @@ Calls = Mapping[Convolution, Call]
 class Trial:
     """What a network with some kernels did: instructions of each program and the operators that call it, and all outputs for each input."""
 
-    counts: Mapping[Convolution, int]
-    places: Mapping[Convolution, Sequence[int]]
+    counts: Mapping[object, int]
+    places: Mapping[object, Sequence[int]]
     outputs: Sequence[Sequence[Array]]
 
 
@@ -63,9 +63,9 @@ class Network:
     def scheduled(self, calls: Calls, module: tvm.IRModule | None = None) -> tvm.IRModule:
         return schedule(module or self.module, [cmsis_nn(calls), *self.family.rules], self.target.machine)
 
-    def layers(self) -> list[tuple[relax.Call, Convolution]]:
-        """The calls that compute a convolution or a dense layer, in order."""
-        found: list[tuple[relax.Call, Convolution]] = []
+    def layers(self) -> list[tuple[relax.Call, object]]:
+        """The calls of programs that say what they compute, which are those with MACs, in order."""
+        found: list[tuple[relax.Call, object]] = []
         for block in self.module["main"].body.blocks:
             for binding in block.bindings:
                 value = binding.value
@@ -107,8 +107,10 @@ def choose(network: Network, tree: Tree, on_progress: Callable[[int, int], None]
 
 def offer(network: Network, tree: Tree) -> tuple[dict[Convolution, Call], dict[str, list[str]]]:
     """Which function of the library computes each program; and what the tree lacks of the functions that would."""
-    scales = defaultdict(set)
+    scales: dict[Convolution, set[bool]] = defaultdict(set)
     for call, op in network.layers():
+        if not isinstance(op, Convolution):
+            continue
         _, _, multiplier, shift = (argument.value.numpy() for argument in call.args[:-1] if isinstance(argument, GenericConst))
         scales[op].add(len(np.unique(np.stack([multiplier, shift]), axis=1).T) == 1)
     candidates = [(op, function) for op, one in scales.items() for function in functions_for(op, one_scale=one == {True})]
@@ -134,8 +136,8 @@ def attempt(network: Network, tree: Tree, calls: Calls) -> Trial:
         manifest = parse(Path(work))
         runner = open_runner(Path(work), manifest)
         try:
-            counts: dict[Convolution, int] = defaultdict(int)
-            places: dict[Convolution, list[int]] = defaultdict(list)
+            counts: dict[object, int] = defaultdict(int)
+            places: dict[object, list[int]] = defaultdict(list)
             every = []
             for seed in range(RUNS):
                 outputs = [np.empty(entry["shape"], entry["dtype"]) for entry in manifest["outputs"]]
@@ -168,9 +170,9 @@ def watch(network: Network) -> tuple[tvm.IRModule, Signature]:
 
 def first_difference(network: Network, ours: Trial, theirs: Trial) -> Convolution | None:
     """The program of the first layer whose outputs differ."""
-    first = len(network.signature.output_names)
-    for index, (_, op) in enumerate(network.layers()):
-        if any(not np.array_equal(a[first + index], b[first + index]) for a, b in zip(ours.outputs, theirs.outputs, strict=True)):
+    for index, (_, op) in enumerate(network.layers(), len(network.signature.output_names)):
+        same = all(np.array_equal(a[index], b[index]) for a, b in zip(ours.outputs, theirs.outputs, strict=True))
+        if isinstance(op, Convolution) and not same:
             return op
     return None
 

@@ -172,7 +172,7 @@ def show_choice(out: Console, manifest: Mapping[str, Any]) -> None:
     for function, lacking in said["lacks"].items():
         out.print(f"cmsis-nn   without {function}: the tree lacks {', '.join(lacking)}")
     for layers in said["differs"]:
-        out.print(f"cmsis-nn   not for {', '.join(map(str, layers))}: its results there are not those of our kernels")
+        out.print(f"cmsis-nn   not for layer {', '.join(map(str, layers))}: its results there are not those of our kernels")
 
 
 def show_outputs(tensors: Sequence["Tensor"], outputs: Mapping[str, "Array"]) -> None:

@@ -1,6 +1,7 @@
 """From a C project to a firmware: the harness around a model, or the smallest program that runs it."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,12 @@ def build(
 ) -> Path:
     core = flags_of(manifest)
     include = [f"-I{folder}", f"-I{into}", f"-I{FIRMWARE}"]
-    objects = [toolchain.compile_source(source, into, [*core, *toolchain.FIRMWARE, *defines, *include]) for source in sources]
+    firmware_flags = [*core, *toolchain.FIRMWARE, *defines, *include]
     model_flags = [*core, *toolchain.OPTIMISE, *toolchain.PLAIN, *defines, f"-I{folder}"]
-    objects += [toolchain.compile_source(folder / source, into, model_flags) for source in (*MODEL, *manifest.get("library_sources", ()))]
+    model = [folder / source for source in (*MODEL, *manifest.get("library_sources", ()))]
+    work = [*((source, firmware_flags) for source in sources), *((source, model_flags) for source in model)]
+    with ThreadPoolExecutor() as pool:
+        objects = list(pool.map(lambda job: toolchain.compile_source(job[0], into, job[1]), work))
     script = into / "board.ld"
     beginning = boot.BEGINNINGS.get(board.boot)
     if beginning:
