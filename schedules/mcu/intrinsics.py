@@ -123,11 +123,11 @@ static inline void stack_store_two(int32_t *p, int32_t first, int32_t second) {
     "stack_store2": """\
 static inline void stack_store2(void *p, int32_t v) { int16_t half = (int16_t)v; memcpy(p, &half, 2); }""",
     "stack_requantize": """\
-/* acc * multiplier / 2^31 * 2^shift, rounded twice as TFLite Micro does: MultiplyByQuantizedMultiplier. multiplier is 0, or 2^30 or more */
+/* acc * multiplier / 2^31 * 2^shift, rounded twice as TFLite Micro does: MultiplyByQuantizedMultiplier. multiplier >= 0 */
 static inline int32_t stack_requantize(int32_t acc, int32_t multiplier, int32_t shift) {
   int32_t left = shift > 0 ? shift : 0, right = shift > 0 ? 0 : -shift, a = (int32_t)((uint32_t)acc << left);
 #if defined(__ARM_FEATURE_DSP)
-  int32_t high = stack_smmlar(a, (int32_t)((uint32_t)multiplier * 2), multiplier ? a : 0); /* a * 2^32 + a * (2 * multiplier - 2^32) */
+  int32_t high = stack_smmlar(a, (int32_t)((uint32_t)multiplier * 2), multiplier >> 30 ? a : 0); /* that bit of it is 2^32 */
 #else
   int32_t high = (int32_t)(((int64_t)a * multiplier + (1 << 30)) >> 31);
 #endif
