@@ -81,20 +81,41 @@ class Depthwise(Convolution):
         return self.pixels * self.filters * self.kernel_h * self.kernel_w
 
 
-KINDS: dict[str, type[Conv2D] | type[Depthwise]] = {"conv2d": Conv2D, "depthwise": Depthwise}
+@dataclass(frozen=True)
+class FusedRows:
+    """A depthwise convolution and the 1x1 convolution after it, a few rows at a time, so that what lies between is never whole.
+
+    Parameters of the program: x, then w, bias, multiplier and shift of the depthwise convolution, those of the other, y.
+    """
+
+    depthwise: Depthwise
+    pointwise: Conv2D
+
+    @property
+    def macs(self) -> int:
+        return self.depthwise.macs + self.pointwise.macs
 
 
-def describe(program: tirx.PrimFunc, op: Conv2D | Depthwise) -> tirx.PrimFunc:
+Description = Conv2D | Depthwise | FusedRows
+KINDS: dict[str, type[Conv2D] | type[Depthwise] | type[FusedRows]] = {"conv2d": Conv2D, "depthwise": Depthwise, "fused_rows": FusedRows}
+
+
+def describe(program: tirx.PrimFunc, op: Description) -> tirx.PrimFunc:
     """`program` with `op` written on it."""
     name = next(name for name, kind in KINDS.items() if isinstance(op, kind))
     return program.with_attr(ATTRIBUTE, json.dumps({"op": name, **asdict(op)}))
 
 
-def read(program: tirx.PrimFunc) -> Conv2D | Depthwise | None:
+def read(program: tirx.PrimFunc) -> Description | None:
     """What is written on `program`, None where nothing is."""
     if not program.attrs or ATTRIBUTE not in program.attrs:
         return None
     entry = json.loads(str(program.attrs[ATTRIBUTE]))
     kind = KINDS[entry.pop("op")]
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-    return kind(**values)
+    if kind is FusedRows:
+        return FusedRows(Depthwise(**values(entry["depthwise"])), Conv2D(**values(entry["pointwise"])))
+    return kind(**values(entry))
+
+
+def values(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}

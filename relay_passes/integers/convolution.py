@@ -10,6 +10,7 @@ into them where they stay int8; TFLite has none. A dense layer is a 1x1 convolut
 A pad of the image by its zero point becomes one of the convolution, which needs no copy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -80,6 +81,17 @@ def dense_body(x: te.Tensor, w: te.Tensor, filters: int, kind: str) -> te.Tensor
     return te.compute((*[int(extent) for extent in x.shape[:-1]], filters), product, name="acc")
 
 
+def rescaled(acc: te.Tensor, scales: Sequence[te.Tensor], op: Conv2D | Depthwise, name: str, dtype: str = "int8") -> te.Tensor:
+    """The result from its sums; `scales` are bias, multiplier and shift of each filter."""
+    scale = requantize_wide if str(acc.dtype) == "int64" else requantize
+
+    def result(*index: tirx.Var) -> tirx.Expr:
+        start, multiplier, shift = (tensor[index[-1]] for tensor in scales)
+        return clamp(scale(acc[index] + start, multiplier, shift) + op.y_zero, op.low, op.high).astype(dtype)
+
+    return te.compute(acc.shape, result, name=name)
+
+
 @dataclass(frozen=True)
 class Window:
     """Where the weights lie over the image."""
@@ -134,18 +146,13 @@ def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, w
     scales = [te.placeholder((filters,), dtype, name=item) for item, dtype in (("bias", sums), ("multiplier", "int32"), ("shift", "int32"))]
     acc = dense_body(x, w, filters, sums) if dense else body(x, w, op, sums)
 
-    def result(*index: tirx.Var) -> tirx.Expr:
-        start, multiplier, shift = (tensor[index[-1]] for tensor in scales)
-        scaled = (requantize_wide if wide else requantize)(acc[index] + start, multiplier, shift)
-        return clamp(scaled + op.y_zero, op.low, op.high).astype(island.output.dtype)
-
     name = "dense" if dense else "depthwise" if kind is Depthwise else "conv2d"
     folded = (bias - x_zero * per_filter.sum(axis=1)).astype(sums)
     if wide:
         multiplier, shifts = half_multiplier(multiplier), 15 - shifts
     arguments = [value, constant(weights), constant(folded), constant(multiplier), constant(shifts)]
     known = op if island.inputs[0].dtype == island.output.dtype == "int8" else None
-    return island.programs.call(name, [x, w, *scales, te.compute(acc.shape, result, name=name)], arguments, known)
+    return island.programs.call(name, [x, w, *scales, rescaled(acc, scales, op, name, island.output.dtype)], arguments, known)
 
 
 def is_known(island: Island) -> bool:

@@ -116,8 +116,10 @@ def heading(program: tirx.PrimFunc, layers: list[tuple[int, Layer]]) -> str:
     numbers = ", ".join(str(index + 1) for index, _ in layers)
     text = f"layer{'s' if len(layers) > 1 else ''} {numbers}: {layers[0][1].shapes}"
     op = integer.read(program)
-    if op:
-        text += f"\n   {op.kernel_h}x{op.kernel_w} filters, strides {list(op.strides)}, padding {list(op.pad)}, {op.macs:,} MACs"
+    halves: list[integer.Conv2D | integer.Depthwise] = [op.depthwise, op.pointwise] if isinstance(op, integer.FusedRows) else [op] if op else []
+    for half in halves:
+        window = f"{half.kernel_h}x{half.kernel_w} filters, strides {list(half.strides)}, padding {list(half.pad)}"
+        text += f"\n   {window}, {half.macs:,} MACs"
     decision = str(program.attrs["stack.decision"])
     return f"/* {text}\n   rule {program.attrs['stack.rule']} {'' if decision == '{}' else decision} */".replace(" */", " */")
 
@@ -171,7 +173,7 @@ def source(name: str, network: Network, placement: Placement, programs: Mapping[
 def definition(kernel: str, program: tirx.PrimFunc) -> str:
     """The function of a program. Inlined, the variables of all layers would lie on the stack at once."""
     text = str(program.attrs["stack.c"]).replace("KERNEL", kernel).strip()
-    return re.sub(rf"^static void (?={kernel}\()", "__attribute__((noinline)) static void ", text, flags=re.MULTILINE)
+    return re.sub(rf"^static void (?={kernel}\w*\()", "__attribute__((noinline)) static void ", text, flags=re.MULTILINE)
 
 
 def inline_functions(texts: Sequence[str]) -> list[str]:
