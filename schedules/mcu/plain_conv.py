@@ -4,6 +4,8 @@
       for each tile of filters: sums, two products a multiplication           plain_steps
         y = clip(requantize(sums))                                            plain_rescale
 
+One pixel that reads a whole image needs no copy: its window is the image.
+
 Knobs: `tile` pixels x filters that share what is loaded, `turn` products in the body of the loop. Layers that may overflow those words take
 one pixel a word, and plain C.
 """
@@ -20,6 +22,7 @@ from schedules.machine import Machine
 from schedules.mcu import plain_gather, plain_rescale
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
+from schedules.mcu.plain_dense import whole
 from schedules.mcu.plain_steps import LONG, TURN, TURNS
 from schedules.space import Array, Point, Space
 
@@ -84,8 +87,11 @@ def kernel(op: Conv2D, point: Point, lane: int, thumb2: bool) -> Kernel:
     words = plain_gather.words(pixels, lane)
     turn = int(point["turn"])
     steps = op.reduction + -op.reduction % turn
+    direct = not lane and pixels == 1 == op.pixels and whole(op)
     parts = parts_of(op, steps, turn) if lane == LONG_LANE else 1
     begin, totals = sums(pixels, filters, lane, turn, parts, steps * words // parts)
+    if direct:
+        begin = direct_sums(op, filters, steps)
     exist = f"{op.pixels} - pixel" if op.pixels % pixels else None
     finish = []
     for f in range(filters):
@@ -94,12 +100,13 @@ def kernel(op: Conv2D, point: Point, lane: int, thumb2: bool) -> Kernel:
         body = plain_rescale.constants(op) + plain_rescale.outputs(op, sums_of, thumb2, op.filters, exist)
         finish += [f"{exists}{{", *(f"  {line}" for line in body), "}", "k += 3, o++;"]
     text = "\n".join(f"      {line}" for line in [*begin, *finish])
+    end = f"  const int32_t *end = patch + {steps * words};" if parts == 1 else ""
     source = f"""\
-static void KERNEL(const int8_t *x, const int8_t *w, const int32_t *constants, int8_t *y, int32_t *patch) {{
-{f"  const int32_t *end = patch + {steps * words};" if parts == 1 else ""}
-{plain_gather.begin(op)}
+static void KERNEL(const int8_t *x, const int8_t *w, const int32_t *constants, int8_t *y{"" if direct else ", int32_t *patch"}) {{
+{"" if direct else end}
+{"" if direct else plain_gather.begin(op)}
   for (int32_t pixel = 0; pixel < {op.pixels}; pixel += {pixels}, y += {op.filters * pixels}) {{
-{plain_gather.gather(op, pixels, lane)}
+{"" if direct else plain_gather.gather(op, pixels, lane)}
     const int8_t *weight = w;
     const int32_t *k = constants;
     int8_t *o = y;
@@ -109,7 +116,17 @@ static void KERNEL(const int8_t *x, const int8_t *w, const int32_t *constants, i
   }}
 }}
 """
+    if direct:
+        return Kernel(source)
     return Kernel(source, scratch=4 * words * steps, overlap=row_major(op, pixels))
+
+
+def direct_sums(op: Conv2D, filters: int, steps: int) -> list[str]:
+    """Statements that sum over the image itself, and step over the weights that fill the last turn."""
+    add = " ".join(f"s[{f}] += in[i] * weight[{f}];" for f in range(filters))
+    loop = f"for (int32_t i = 0; i < {op.reduction}; i++, weight += {filters}) {{ {add} }}"
+    rest = (steps - op.reduction) * filters
+    return [f"int32_t s[{filters}] = {{0}};", "const int8_t *in = x;", loop, *([f"weight += {rest};"] if rest else [])]
 
 
 def sums(pixels: int, filters: int, lane: int, turn: int, parts: int, part: int) -> tuple[list[str], list[str]]:

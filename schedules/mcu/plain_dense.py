@@ -3,7 +3,7 @@
     for each four filters: sums, four products for one load of weights and one of x         plain_dense_steps
       y = clip(requantize(sums))                                                            plain_rescale
 
-On Thumb-2 a sum of 24 bits lies below another in 64 bits: long reductions are summed in parts.
+On Thumb-2 a sum of 24 bits lies below another in 64 bits, on Thumb-1 above another in 32: long reductions are summed in parts.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ LANE = 24
 
 
 def plain_dense(program: tirx.PrimFunc, machine: Machine) -> Space | None:
-    """The rule: layers of one pixel, where the machine has no DSP extension; on Thumb-1 only those with room in 24 bits."""
+    """The rule: layers of one pixel without the DSP extension; on Thumb-1 with an even number of products and no weight of -128."""
     op = integer.read(program)
     if machine.dsp or not isinstance(op, Conv2D) or op.pixels != 1 or not whole(op):
         return None
-    if not machine.thumb2 and (op.reduction % 2 or not op.narrow or op.weight_sum > 1 << 15):
+    if not machine.thumb2 and (op.reduction % 2 or not op.narrow):
         return None
 
     def apply(point: Point) -> Schedule:
@@ -91,8 +91,19 @@ def long_sums(op: Conv2D) -> tuple[list[str], list[str]]:
 
 def short_sums(op: Conv2D) -> tuple[list[str], list[str]]:
     """The same for Thumb-1."""
-    lines = ["int32_t s[4] = {0};", f"w = stack_short_dense(x, x + {op.reduction}, w, s);"]
-    return lines, ["s[0]", "stack_high24(s[1], s[0])", "s[2]", "stack_high24(s[3], s[2])"]
+    totals = ["s[0]", "stack_high24(s[1], s[0])", "s[2]", "stack_high24(s[3], s[2])"]
+    if op.weight_sum <= 1 << 15:
+        return ["int32_t s[4] = {0};", f"w = stack_short_dense(x, x + {op.reduction}, w, s);"], totals
+    adds = " ".join(f"t[{i}] += {total};" for i, total in enumerate(totals))
+    lines = [
+        f"int32_t t[{FILTERS}] = {{0}};",
+        f"for (int32_t i = 0; i < {op.reduction}; i += {LONGEST}) {{",
+        f"  int32_t s[4] = {{0}}, end = i + {LONGEST} < {op.reduction} ? i + {LONGEST} : {op.reduction};",
+        "  w = stack_short_dense(x + i, x + end, w, s);",
+        f"  {adds}",
+        "}",
+    ]
+    return lines, [f"t[{i}]" for i in range(FILTERS)]
 
 
 def packed(op: Conv2D, longs: bool, constants: Sequence[Array]) -> list[Array]:

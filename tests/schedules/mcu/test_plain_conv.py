@@ -20,6 +20,7 @@ LAYERS = {
     "one pixel even": conv((1, 1, 66), 13, x_zero=5, y_zero=1),
     "one pixel odd": conv((1, 1, 35), 9, x_zero=5, y_zero=1),
     "one pixel long": conv((1, 1, 1030), 6, narrow=False, x_zero=127),
+    "one pixel in parts": conv((1, 1, 1030), 6, x_zero=127),
     "one pixel bounded": conv((1, 1, 640), 6, weight_sum=1 << 15),
     "whole image": conv((4, 5, 6), 8, (4, 5)),
     "beginning of an image": conv((4, 5, 6), 3, (1, 3), strides=(5, 4)),
@@ -70,6 +71,13 @@ def test_pixels_narrower_than_filters_may_be_computed_in_place() -> None:
     narrowing = conv((8, 8, 16), 8)
     attributes = space(narrowing, M3).apply(space(narrowing, M3).default).mod["main"].attrs
     assert json.loads(str(attributes["stack.overlap"]))["0"][0] <= 0
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("name", ["one pixel", "one pixel long", "one pixel in parts", "whole image"])
+def test_one_pixel_of_a_whole_image_needs_no_scratch(name: str, machine: Machine) -> None:
+    offered = space(LAYERS[name], machine)
+    assert int(offered.apply(offered.default).mod["main"].attrs["stack.scratch"]) == 0
 
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
