@@ -56,14 +56,14 @@ def compile(
             report("graph", done, len(passes))
             module = graph_pass(module)
     rules, attached = family.rules, NOTHING
-    if tree:
-        from stack.choose_kernels import Network, choose  # with all that runs firmware
-
-        rules, attached = choose(Network(module, signature, machine, family), tree, lambda done, total: report("count", done, total))
     if family.container == "c":
         from stack.lower_peak import lower_peak
 
         module = lower_peak(module, signature, rules, machine.machine)
+    if tree:
+        from stack.choose_kernels import Network, choose  # with all that runs firmware
+
+        rules, attached = choose(Network(module, signature, machine, family), tree, lambda done, total: report("count", done, total))
     module = schedule(module, rules, machine.machine, lambda done, total: report("schedule", done, total))
     show_programs(module)
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
