@@ -3,8 +3,8 @@
 Where constants of a call cannot be packed for that point, it is the space's other one.
 
 in:  IRModule, Relax main that calls unscheduled TensorIR programs
-out: the same, each program scheduled; attributes `stack.rule` and `stack.decision` (JSON) say how, `stack.flops` and `stack.bytes` how much.
-     Where a space packs constants, main passes them packed.
+out: the same, each program scheduled; attributes `stack.rule` and `stack.decision` (JSON) say how, `stack.flops` and `stack.bytes` how
+     much. Where a space packs constants, main passes them packed.
 """
 
 import json

@@ -71,6 +71,10 @@ class Conv2D(Convolution):
     def macs(self) -> int:
         return self.pixels * self.filters * self.reduction
 
+    @property
+    def parts(self) -> "tuple[Conv2D]":
+        return (self,)
+
 
 @dataclass(frozen=True)
 class Depthwise(Convolution):
@@ -79,6 +83,10 @@ class Depthwise(Convolution):
     @property
     def macs(self) -> int:
         return self.pixels * self.filters * self.kernel_h * self.kernel_w
+
+    @property
+    def parts(self) -> "tuple[Depthwise]":
+        return (self,)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,10 @@ class FusedRows:
     @property
     def macs(self) -> int:
         return self.depthwise.macs + self.pointwise.macs
+
+    @property
+    def parts(self) -> "tuple[Depthwise, Conv2D]":
+        return self.depthwise, self.pointwise
 
 
 Description = Conv2D | Depthwise | FusedRows

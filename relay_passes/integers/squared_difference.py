@@ -3,7 +3,8 @@
     d = subtract(dequantize(a), dequantize(b))
     quantize(multiply(d, d))                     ->   squared_difference(a, b)
 
-Both are brought to the scale 2 * max(scale1, scale2) with 7 more bits of fraction, so that the square fits in 32 bits, as TFLite Micro does.
+Both are brought to the scale 2 * max(scale1, scale2) with 7 more bits of fraction, so that the square fits in 32 bits, as TFLite Micro
+does.
 """
 
 import numpy as np

@@ -47,7 +47,7 @@ def cmsis_nn(calls: Mapping[Convolution, Call]) -> Rule:
 
     def rule(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         op = integer.read(program)
-        if op is None or op not in calls:
+        if not isinstance(op, Convolution) or op not in calls:
             return None
         call = calls[op]
 

@@ -116,12 +116,11 @@ def heading(program: tirx.PrimFunc, layers: list[tuple[int, Layer]]) -> str:
     numbers = ", ".join(str(index + 1) for index, _ in layers)
     text = f"layer{'s' if len(layers) > 1 else ''} {numbers}: {layers[0][1].shapes}"
     op = integer.read(program)
-    halves: list[integer.Conv2D | integer.Depthwise] = [op.depthwise, op.pointwise] if isinstance(op, integer.FusedRows) else [op] if op else []
-    for half in halves:
+    for half in () if op is None else op.parts:
         window = f"{half.kernel_h}x{half.kernel_w} filters, strides {list(half.strides)}, padding {list(half.pad)}"
         text += f"\n   {window}, {half.macs:,} MACs"
     decision = str(program.attrs["stack.decision"])
-    return f"/* {text}\n   rule {program.attrs['stack.rule']} {'' if decision == '{}' else decision} */".replace(" */", " */")
+    return f"/* {text}\n   rule {program.attrs['stack.rule']}{'' if decision == '{}' else f' {decision}'} */"
 
 
 def place(operand: Operand, fields: Mapping[str, str]) -> str:

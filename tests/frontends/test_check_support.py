@@ -65,7 +65,8 @@ def test_each_reason(op: str, inputs: list[str], attributes: dict[str, object], 
     given = [
         tensor("x", (4, 4)), tensor("b", (4, 4), TensorProto.INT8), tensor("k", (1,), TensorProto.INT64),
         tensor("i", (1, 1), TensorProto.INT64),
-        tensor("s", (4,)), tensor("z", (4,), TensorProto.INT8), tensor("u", (1, 4)), tensor("p", (1, 2, 4, 4)), tensor("i1", (4,), TensorProto.INT64),
+        tensor("s", (4,)), tensor("z", (4,), TensorProto.INT8), tensor("u", (1, 4)), tensor("p", (1, 2, 4, 4)),
+        tensor("i1", (4,), TensorProto.INT64),
     ]  # fmt: skip
     outputs = ["y", "indices"] if op == "TopK" else ["y"]
     text = message(model([node(op, inputs, outputs, **attributes)], given, outputs))
