@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ON_STACK = -1  # the `memory` of scratch that lies on the stack
-PATIENCE = 300  # rounds of the local search without a smaller arena; each places all buffers once
+PATIENCE = 300  # rounds of the local search without a smaller arena; each places all buffers once ...
+EFFORT = 30_000  # ... and for large networks as many as place so many buffers
 
 
 @dataclass(eq=False)
@@ -130,14 +131,14 @@ class Planner:
         best = min(orders, key=self.place_in)
         peak = self.place_in(best)
         choose = random.Random(0)
-        left = PATIENCE
+        patience = left = min(PATIENCE, EFFORT // len(self.buffers))
         while peak > self.bound and left and len(best) > 1:
             left -= 1
             order = list(best)
             moved = order.pop(choose.randrange(len(order)))
             order.insert(choose.randrange(len(order) + 1), moved)
             if (new := self.place_in(order)) <= peak:
-                left = PATIENCE if new < peak else left
+                left = patience if new < peak else left
                 best, peak = order, new
         peak = self.place_in(best)
         assert all(self.fits(a, b) for a in self.buffers for b in self.rivals[id(a)]), "two live buffers overlap"
