@@ -37,17 +37,27 @@ def calls(main: relax.Function) -> list[relax.Call]:
 def pairs(module: tvm.IRModule) -> list[Pair]:
     """What can be fused."""
     found, every = [], calls(module["main"])
-    results = relax.analysis.free_vars(module["main"].body.body)
+    elsewhere = used_elsewhere(module["main"])
     uses = [argument for call in every for argument in list(call.args)[:-1]]
     for first, call in enumerate(every):
         depthwise, between = read(module[call.op]), call.args[-1]
         readers = [index for index, other in enumerate(every) if between in list(other.args)[:-1]]
-        if not isinstance(depthwise, Depthwise) or len(readers) != 1 or between in results or uses.count(between) != 1:
+        if not isinstance(depthwise, Depthwise) or len(readers) != 1 or between in elsewhere or uses.count(between) != 1:
             continue
         pointwise = read(module[every[readers[0]].op])
         same = list(between.ty.shape) == list(every[readers[0]].args[0].ty.shape)
         if depthwise.batch == 1 and isinstance(pointwise, Conv2D) and is_pointwise(pointwise) and same:
             found.append(Pair(first, readers[0], FusedRows(depthwise, pointwise)))
+    return found
+
+
+def used_elsewhere(main: relax.Function) -> set[relax.Var]:
+    """The variables that something else than a call of a program reads: those that are returned, or looked at in another shape."""
+    found = set(relax.analysis.free_vars(main.body.body))
+    for block in main.body.blocks:
+        for binding in block.bindings:
+            if not (isinstance(binding.value, relax.Call) and isinstance(binding.value.op, GlobalVar)):
+                found |= set(relax.analysis.free_vars(binding.value))
     return found
 
 

@@ -11,7 +11,15 @@ from tests.frontends.tflite.build import C, T, micro, model, op
 from tests.host_model import HostModel
 
 
-def swelling(stride: int = 1, size: int = 24, channels: int = 6, multiplier: int = 4, kernel: int = 3, padding: str = "SAME") -> bytes:
+def swelling(
+    stride: int = 1,
+    size: int = 24,
+    channels: int = 6,
+    multiplier: int = 4,
+    kernel: int = 3,
+    padding: str = "SAME",
+    outputs: tuple[str, ...] = ("y",),
+) -> bytes:
     """1x1 to `channels`, depthwise to `multiplier` times as many, 1x1 back, mean: int8 [1, size, size, 3] -> [1, 8]."""
     strides = {"stride_h": stride, "stride_w": stride}
     rng, wide = np.random.default_rng(0), channels * multiplier
@@ -46,7 +54,7 @@ def swelling(stride: int = 1, size: int = 24, channels: int = 6, multiplier: int
             T("c", (1, out, out, 8), "int8", scale=0.2, zero_point=-3),
             T("y", (1, 8), "int8", scale=0.05, zero_point=-3),
         ],
-        outputs=["y"],
+        outputs=outputs,
     )
 
 
@@ -88,3 +96,9 @@ def test_it_computes_the_same_with_helium() -> None:
 def test_nothing_is_fused_where_that_saves_nothing() -> None:
     library = stack.compile(swelling(multiplier=1, channels=8), "cortex-m4")
     assert "fused_rows" not in [operator["rule"] for operator in library.manifest["operators"]]
+
+
+def test_what_the_network_returns_is_made_whole() -> None:
+    library = stack.compile(swelling(outputs=("y", "b")), "cortex-m4")
+    assert "fused_rows" not in [operator["rule"] for operator in library.manifest["operators"]]
+    assert [tensor.shape for tensor in library.outputs] == [(1, 8), (1, 24, 24, 24)]
