@@ -18,8 +18,12 @@ Entry = Mapping[str, Any]
 
 
 def live_bytes(arena: Sequence[Entry], step: int) -> int:
-    """Bytes from the bottom of the arena to the top of what lives at `step`."""
-    return max((b["offset"] + b["bytes"] for b in arena if b["first"] <= step <= b["last"]), default=0)
+    """Bytes from the bottom of the arena to the top of what lives at `step`; of several arenas, together."""
+    tops: dict[int, int] = {}
+    for buffer in arena:
+        if buffer["first"] <= step <= buffer["last"]:
+            tops[buffer["memory"]] = max(tops.get(buffer["memory"], 0), buffer["offset"] + buffer["bytes"])
+    return sum(tops.values())
 
 
 def peak_step(arena: Sequence[Entry], layers: int) -> int:
@@ -37,8 +41,9 @@ def cause(described: Mapping[str, Any]) -> str:
     step = peak_step(arena, len(operators))
     live = sorted((b for b in arena if b["first"] <= step <= b["last"]), key=lambda b: -b["bytes"])
     parts = ", ".join(f"{b['name']} {b['bytes']:,}" for b in live)
-    operator = operators[step]
-    return f"layer {step + 1}, {operator['kernel']} {operator['shapes']}: {live_bytes(arena, step):,} bytes ({parts})"
+    operator, size = operators[step], live_bytes(arena, step)
+    shared = ", lying partly over each other" if sum(b["bytes"] for b in live) > size else ""
+    return f"layer {step + 1}, {operator['kernel']} {operator['shapes']}: {size:,} bytes ({parts}{shared})"
 
 
 def kind(buffer: Entry, described: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import tflite
 from stack import knobs
 from stack.frontends.load import load
 from tests.frontends.tflite.build import Micro
+from tests.real_inputs import crops
 from tests.relay_passes.integers.host import Host, random_values
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -34,6 +35,8 @@ def inputs_of(name: str, shape: tuple[int, ...], count: int) -> list[np.ndarray]
     if name == "kws_int8.tflite":
         features = np.load(file("kws_inputs_500.npz"))["x"]
         return [features[index].reshape(shape) for index in range(0, len(features), len(features) // count)]
+    if name in ("ic_int8.tflite", "vww_int8.tflite"):
+        return list(crops(shape[1], count)[:, None])
     rng = np.random.default_rng(3)
     # noise with a level, so that images differ by more than their noise
     return [np.clip(random_values(shape, "int8", rng) // 2 + rng.integers(-90, 90), -128, 127).astype("int8") for _ in range(count)]
