@@ -10,7 +10,7 @@ from typing import Any
 WIDTH, HEIGHT = 960, 360
 STYLE = """body{font:14px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;width:100%}td,th{padding:2px 8px;text-align:left;border-bottom:1px solid #eee}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.bar{display:inline-block;height:10px;background:#4a7ebb}
+td{white-space:nowrap}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.bar{display:inline-block;height:10px;background:#4a7ebb}
 svg{background:#fafafa;border:1px solid #ddd}svg text{font:10px system-ui,sans-serif}"""
 COLOURS = {"input": "#7fb77e", "output": "#e39b52", "activation": "#6f9fd8", "scratch": "#c9c9c9"}
 
