@@ -98,3 +98,13 @@ def calls(sch: Schedule, block: SBlockRV, names: frozenset[str]) -> bool:
     found: list[str] = []
     tvm_ffi.structural_walk(sch.get(block).body, (tvm.ir.Call, lambda call: found.append(getattr(call.op, "name", ""))))
     return not names.isdisjoint(found)
+
+
+def is_reduce_loop(sch: Schedule, block: SBlockRV) -> list[bool]:
+    """For each loop around `block`, whether it belongs to the reduction."""
+    realize = block_realize(sch, block)
+    reduced: set[tirx.Var] = set()
+    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
+        if axis.iter_type == tirx.IterVar.CommReduce:
+            tvm_ffi.structural_walk(value, (tirx.Var, reduced.add))
+    return [sch.get(loop).loop_var in reduced for loop in sch.get_loops(block)]

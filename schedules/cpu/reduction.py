@@ -10,12 +10,11 @@ hold; one across memory keeps `vectors` registers of neighbouring results. Sums 
 """
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
-from schedules.cpu.access import accesses, block_realize, blocks_of, calls, is_reduction, trivial
+from schedules.cpu.access import accesses, blocks_of, calls, is_reduce_loop, is_reduction, trivial
 from schedules.cpu.loops import extent, in_registers
 from schedules.cpu.nest import MATH, PARALLEL_WORK, fusible, spread, work
 from schedules.cpu.pad_reduction import pad_reduction
@@ -140,16 +139,6 @@ def shared_loops(sch: Schedule, last: SBlockRV) -> int:
                 depth = next((i for i in range(min(depth, shared)) if here[i] != extents[i]), min(depth, shared))
                 shared = min(shared, depth)
     return shared
-
-
-def is_reduce_loop(sch: Schedule, block: SBlockRV) -> list[bool]:
-    """For each loop of `block`, whether it belongs to the reduction."""
-    realize = block_realize(sch, block)
-    reduced: set[tirx.Var] = set()
-    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
-        if axis.iter_type == tirx.IterVar.CommReduce:
-            tvm_ffi.structural_walk(value, (tirx.Var, reduced.add))
-    return [sch.get(loop).loop_var in reduced for loop in sch.get_loops(block)]
 
 
 def vector_loop(sch: Schedule, block: SBlockRV, reducing: bool) -> int | None:

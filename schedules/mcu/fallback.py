@@ -14,11 +14,11 @@ from tvm.ir import TensorLoad
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
-from schedules.cpu.access import accesses, blocks_of, is_reduction, trivial
+from schedules.cpu.access import accesses, blocks_of, is_reduce_loop, is_reduction, trivial
 from schedules.cpu.loops import extent
 from schedules.cpu.nest import fuse_loops, split_digits
 from schedules.machine import Machine
-from schedules.mcu.loops import attempt, costly, instances, is_output, nearest_divisor, reducing, unroll_in_c
+from schedules.mcu.loops import attempt, costly, instances, is_output, nearest_divisor, unroll_in_c
 from schedules.space import Point, Space
 
 WORTH_UNROLLING = 32  # iterations; shorter loops save less than the code that it takes
@@ -95,7 +95,7 @@ def tile_channels(sch: Schedule, output: str, channels: int) -> tuple[bool, Sche
 
 def along_channels(sch: Schedule, block: SBlockRV, depth: int) -> bool:
     """Whether loads of a reduction are contiguous in the last of its `depth` outer loops, and not in those that it sums over."""
-    kinds = reducing(sch, block)
+    kinds = is_reduce_loop(sch, block)
     if len(sch.get(block).writes) != 1 or kinds.count(False) != depth or any(kinds[:depth]):
         return False
     loads = [access for access in accesses(sch, block) if not access.stored and access.strides[depth - 1] is not None]
@@ -125,7 +125,7 @@ def compute_near(sch: Schedule, name: str, tiled: bool) -> Schedule:
 
 def finish(sch: Schedule, block: SBlockRV, tiled: bool, unroll: int) -> None:
     """Order, unroll and initialise the loops of one stage."""
-    loops, kinds = sch.get_loops(block), reducing(sch, block)
+    loops, kinds = sch.get_loops(block), is_reduce_loop(sch, block)
     short = not costly(sch, block)
     if is_reduction(sch, block):
         others = around_others(sch, block)

@@ -17,11 +17,11 @@ from tvm.ir import TensorLoad
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
-from schedules.cpu.access import accesses, blocks_of, is_reduction, trivial
+from schedules.cpu.access import accesses, blocks_of, is_reduce_loop, is_reduction, trivial
 from schedules.cpu.loops import divisors, extent
 from schedules.cpu.nest import fusible
 from schedules.machine import Machine
-from schedules.mcu.loops import is_output, reducing
+from schedules.mcu.loops import is_output
 from schedules.space import Point, Space
 
 REGISTERS = 32  # for floats, of one word each
@@ -78,7 +78,7 @@ def find(program: tirx.PrimFunc) -> Product | None:
     if len(reductions) != 1 or len(outputs) != 1 or not all(trivial(sch, block) for block in blocks):
         return None
     (block,), (output,) = reductions, outputs
-    kinds = reducing(sch, block)
+    kinds = is_reduce_loop(sch, block)
     rank = kinds.count(False)
     extents = [extent(sch, loop) or 0 for loop in sch.get_loops(block)]
     behind = [extent(sch, loop) or 0 for loop in sch.get_loops(output)]
@@ -134,7 +134,7 @@ def is_behind(sch: Schedule, block: SBlockRV, other: SBlockRV) -> bool:
 def contiguous_sums(sch: Schedule, block: SBlockRV) -> int:
     """How many of the innermost loops walk through both factors without a gap, as columns and channels do."""
     loops, found = sch.get_loops(block), accesses(sch, block)
-    count, first = 1, reducing(sch, block).index(True)
+    count, first = 1, is_reduce_loop(sch, block).index(True)
     while (outer := len(loops) - 1 - count) >= first and fusible(found, outer, outer + 1, extent(sch, loops[outer + 1]) or 0):
         count += 1
     return count
@@ -142,7 +142,7 @@ def contiguous_sums(sch: Schedule, block: SBlockRV) -> int:
 
 def tile_loops(sch: Schedule, block: SBlockRV, contiguous: int) -> None:
     """Inside the sums the tile, unrolled, from which C compilers make registers."""
-    loops, kinds = sch.get_loops(block), reducing(sch, block)
+    loops, kinds = sch.get_loops(block), is_reduce_loop(sch, block)
     first = kinds.index(True)
     reduced = [loop for loop, kind in zip(loops, kinds, strict=True) if kind]
     tile = loops[first - 2 : first]

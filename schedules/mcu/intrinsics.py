@@ -238,12 +238,6 @@ static inline int32_t stack_bits_of_float(float v) { int32_t bits; memcpy(&bits,
     **plain_rescale.RESCALES,
     **plain_steps.STEPS,
     **plain_dense_steps.STEPS,
-    "stack_mve_lanes": """\
-#include <arm_mve.h>
-/* four accumulators as a vector; two moves, where the compiler would make four */
-static inline int32x4_t stack_mve_lanes(int32_t a, int32_t b, int32_t c, int32_t d) {
-  int32x4_t v; __asm("vmov %q0[2], %q0[0], %1, %3\\n\\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(v) : "r"(a), "r"(b), "r"(c), "r"(d)); return v;
-}""",
 }  # fmt: skip
 
 

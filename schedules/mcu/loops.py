@@ -9,7 +9,6 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
-from schedules.cpu.access import block_realize
 from schedules.cpu.loops import extent
 
 CHEAP = frozenset({"prim.if_then_else", "prim.likely"})
@@ -20,16 +19,6 @@ MANY_TERMS = 16  # additions and multiplications, those in indices included
 def instances(sch: Schedule, block: SBlockRV) -> int:
     """How often `block` is executed."""
     return math.prod(extent(sch, loop) or 1 for loop in sch.get_loops(block))
-
-
-def reducing(sch: Schedule, block: SBlockRV) -> list[bool]:
-    """For each loop around `block`, whether it belongs to the reduction."""
-    realize = block_realize(sch, block)
-    reduced: set[tirx.Var] = set()
-    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
-        if axis.iter_type == tirx.IterVar.CommReduce:
-            tvm_ffi.structural_walk(value, (tirx.Var, reduced.add))
-    return [sch.get(loop).loop_var in reduced for loop in sch.get_loops(block)]
 
 
 def is_output(sch: Schedule, block: SBlockRV) -> bool:

@@ -20,10 +20,10 @@ from stack import choose_kernels, compiler
 from stack.errors import DoesNotFit, StackError, ToolMissing
 from stack.frontends.load import load
 from stack.library import Library
-from targets.cortex_m import qemu, toolchain
 from targets.cortex_m.export import export
 from targets.cortex_m.runner import measure
 from targets.registry import family_of, find
+from tests.firmware_tools import need_firmware_tools
 from tests.frontends.tflite.build import Micro
 from tests.stack.test_cli import error, stackc
 from tests.targets.cuda_networks import skip_aloud
@@ -36,11 +36,7 @@ SLOW = (fallback,)
 @pytest.fixture(scope="module")
 def tree() -> Path:
     """The part of CMSIS-NN that the package bakenn brings."""
-    try:
-        toolchain.find_newlib()
-        qemu.find_qemu()
-    except ToolMissing as missing:
-        skip_aloud(f"firmware was not built and run: {missing.what}; {missing.hint}")
+    need_firmware_tools()
     found = find_spec("bakenn")
     if found is None or found.origin is None:
         skip_aloud("no kernel of CMSIS-NN was run: pip install --no-deps bakenn brings its sources")

@@ -7,6 +7,7 @@ import pytest
 
 import stack
 from stack.samples import draw
+from tests.firmware_tools import need_firmware_tools
 from tests.frontends.tflite.build import C, T, micro, model, op
 from tests.host_model import HostModel
 
@@ -84,6 +85,7 @@ def test_what_swells_is_never_whole(shape: dict[str, int], core: str, tmp_path: 
 
 
 def test_it_computes_the_same_with_helium() -> None:
+    need_firmware_tools()
     data = swelling()
     library = stack.compile(data, "cortex-m55")
     assert "fused_rows" in [operator["rule"] for operator in library.manifest["operators"]]

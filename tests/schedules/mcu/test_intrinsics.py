@@ -13,8 +13,7 @@ from schedules.mcu.intrinsics import INTRINSICS, used
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.space import Space
 from stack.emit.cc import find_cc
-from targets.cortex_m.qemu import find_qemu
-from targets.cortex_m.toolchain import find_newlib
+from tests.firmware_tools import need_firmware_tools
 from tests.schedules.mcu.mve_firmware import Firmware
 
 EDGES = np.array([0, 1, -1, 127, -128, 255, 32767, -32768, 1 << 30, (1 << 30) - 1, (1 << 31) - 1, -(1 << 31)], np.int64)
@@ -80,10 +79,7 @@ def on_this_machine(names: dict[str, int], inputs: list[np.ndarray], folder: Pat
 
 @pytest.mark.parametrize(("board", "times"), [("mps2-an386", 400), ("mps3-an547", 400), ("mps2-an385", 400), ("microbit", 30)])
 def test_instructions_agree_with_portable_c(board: str, times: int, tmp_path: Path) -> None:
-    try:
-        find_newlib(), find_qemu()
-    except Exception as error:
-        pytest.skip(str(error))
+    need_firmware_tools()
     names, rng, firmware = signatures(), np.random.default_rng(0), Firmware()
     assert len(names) > 8
     inputs = [arguments(name, count, times, rng) for name, count in names.items()]

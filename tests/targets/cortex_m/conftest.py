@@ -2,15 +2,9 @@
 
 import pytest
 
-from stack.errors import ToolMissing
-from targets.cortex_m import qemu, toolchain
-from tests.targets.cuda_networks import skip_aloud
+from tests.firmware_tools import need_firmware_tools
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tools() -> None:
-    try:
-        toolchain.find_newlib()
-        qemu.find_qemu()
-    except ToolMissing as error:
-        skip_aloud(f"firmware was not built and run: {error.what}; {error.hint}")
+    need_firmware_tools()
