@@ -6,8 +6,8 @@ Activations are int8. Where they are int16, sums have 64 bits and TFLite rounds 
 int8 to int16 is a step of a recurrent layer.
 
 The zero point of x is folded into the bias, which is exact: beyond the border x is its zero point. A zero point of the weights is folded
-into them where they stay int8; TFLite has none. A dense layer is a 1x1 convolution with a pixel for each row.
-A pad of the image by its zero point becomes one of the convolution, which needs no copy.
+into them, which makes them int16 where they need a ninth bit; TFLite has none. A dense layer is a 1x1 convolution with a pixel for each
+row. A pad of the image by its zero point becomes one of the convolution, which needs no copy.
 """
 
 from collections.abc import Sequence
@@ -29,13 +29,14 @@ KINDS = {("int8", "int8"), ("int16", "int16"), ("int8", "int16")}
 
 
 def symmetric_weights(w: Operand) -> Array | None:
-    """The weights as int8 whose zero point is 0; None where they do not fit."""
+    """The weights with 0 as their zero point: int8 where they fit, otherwise int16, which no kernel but the plain one reads."""
     values = w.array
     if values is None:
         return None
     zero = w.zero.reshape([-1 if axis == w.axis else 1 for axis in range(values.ndim)]) if w.zero.size > 1 else w.zero.reshape(())
     wide = values.astype("int32") - zero
-    return wide.astype("int8") if wide.min() >= INT8.min and wide.max() <= INT8.max else None
+    fits = wide.size == 0 or (wide.min() >= INT8.min and wide.max() <= INT8.max)
+    return wide.astype("int8" if fits else "int16") if values.dtype == np.int8 else None
 
 
 def effective_scale(island: Island, filters: int) -> Array:
@@ -142,7 +143,7 @@ def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, w
     )
     wide = island.inputs[0].dtype == "int16"
     sums = "int64" if wide else "int32"
-    x, w = placeholder(value, "x"), te.placeholder(weights.shape, "int8", name="w")
+    x, w = placeholder(value, "x"), te.placeholder(weights.shape, str(weights.dtype), name="w")
     scales = [te.placeholder((filters,), dtype, name=item) for item, dtype in (("bias", sums), ("multiplier", "int32"), ("shift", "int32"))]
     acc = dense_body(x, w, filters, sums) if dense else body(x, w, op, sums)
 
@@ -151,7 +152,7 @@ def emit(island: Island, kind: type[Conv2D] | type[Depthwise], weights: Array, w
     if wide:
         multiplier, shifts = half_multiplier(multiplier), 15 - shifts
     arguments = [value, constant(weights), constant(folded), constant(multiplier), constant(shifts)]
-    known = op if island.inputs[0].dtype == island.output.dtype == "int8" else None
+    known = op if {island.inputs[0].dtype, island.output.dtype, str(weights.dtype)} == {"int8"} else None
     return island.programs.call(name, [x, w, *scales, rescaled(acc, scales, op, name, island.output.dtype)], arguments, known)
 
 

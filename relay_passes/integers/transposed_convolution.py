@@ -33,7 +33,7 @@ def transposed(island: Island) -> relax.Expr | None:
     filters, kernel_h, kernel_w, depth = weights.shape
     _, height, width, _ = shape(x.value)
     (stride_h, stride_w), (top, left) = attrs.strides, list(attrs.padding)[:2]
-    data, taps = placeholder(x.value, "x"), te.placeholder(weights.shape, "int8", name="w")
+    data, taps = placeholder(x.value, "x"), te.placeholder(weights.shape, str(weights.dtype), name="w")
     scales = [te.placeholder((filters,), dtype, name=name) for name, dtype in (("bias", sums), ("multiplier", "int32"), ("shift", "int32"))]
     r, s, c = (te.reduce_axis((0, extent), name) for extent, name in zip((kernel_h, kernel_w, depth), "rsc", strict=True))
 

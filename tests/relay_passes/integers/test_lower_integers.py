@@ -74,12 +74,16 @@ def test_what_stays_in_floats_is_named() -> None:
     assert operators(module) == ["dequantize", "acos", "quantize"]
 
 
-def test_weights_whose_zero_point_cannot_be_folded_stay_in_floats() -> None:
+def test_weights_that_need_a_ninth_bit_for_their_zero_point_stay_integers() -> None:
     def body(x: relax.Expr) -> relax.Expr:
-        return quantize(op.matmul(dequantize(x), dequantize(weights(6, 4, low=-128), [0.1] * 4, [100, 0, 0, 0], 1)))
+        return quantize(op.matmul(dequantize(x), dequantize(weights(6, 4, low=-128), [0.01] * 4, [100, 0, -100, 0], 1)), 0.7)
 
-    module = lower_integers(network(body, ((2, 6), INT8)))
-    assert [str(item).split()[0] for item in module.attrs[FLOAT_ISLANDS]] == ["matmul"]
+    host = Host(network(body, ((2, 6), INT8)))
+    assert (host.float_islands, host.calls) == ([], ["dense"])
+    x = np.random.default_rng(2).integers(-128, 128, (2, 6)).astype(INT8)
+    centred = np.random.default_rng(1).integers(-128, 128, (6, 4)) - np.array([100, 0, -100, 0])
+    assert np.abs(centred).max() > 128
+    np.testing.assert_array_equal(host.run([x])[0], np.clip(np.rint(x.astype(int) @ centred * 0.001 / 0.7), -128, 127))
 
 
 def test_the_passes_behind_leave_programs_and_descriptions_alone() -> None:
