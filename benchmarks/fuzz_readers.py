@@ -94,7 +94,7 @@ def outcome(suffix: str, data: bytes) -> str:
             load(model, {})
     except StackError as error:
         return type(error).__name__
-    except Exception:
+    except Exception:  # what must not happen, of whatever type: it is what we look for
         return traceback.format_exc()
     return "read"
 

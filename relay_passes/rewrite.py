@@ -244,10 +244,16 @@ def walk_pass(name: str, make: Callable[[Graph], Walk]) -> Pass:
     return relax.transform.function_pass(run, opt_level=0, name=name)
 
 
-def rewrite_pass(name: str, rules: Sequence[Rule]) -> Pass:
-    """The pass `name` that applies `rules`, earlier ones first, until none fires."""
+def table_of(rules: Sequence[Rule]) -> dict[str, list[Rule]]:
+    """The rules that look at each operator, in order."""
     table: dict[str, list[Rule]] = {}
     for rule in rules:
         for operator in rule.operators:  # type: ignore[attr-defined]  # set by the decorator above
             table.setdefault(operator, []).append(rule)
+    return table
+
+
+def rewrite_pass(name: str, rules: Sequence[Rule]) -> Pass:
+    """The pass `name` that applies `rules`, earlier ones first, until none fires."""
+    table = table_of(rules)
     return walk_pass(name, lambda graph: Walk(graph, table))

@@ -30,10 +30,11 @@ from stack.emit.library_sources import Attached, Tree
 from stack.emit.placement import place_network
 from stack.errors import DoesNotFit
 from stack.frontends.model import Signature
-from stack.manifest import parse
+from stack.manifest import parse, tensors
+from stack.samples import draw
 from targets.cortex_m.ask import ask, core_of
 from targets.cortex_m.qemu import find_qemu
-from targets.cortex_m.runner import draw, open_runner
+from targets.cortex_m.runner import open_runner
 from targets.cortex_m.toolchain import find_newlib
 from targets.runner import Array
 from targets.target import Family, Target
@@ -141,7 +142,7 @@ def attempt(network: Network, tree: Tree, calls: Calls) -> Trial:
             every = []
             for seed in range(RUNS):
                 outputs = [np.empty(entry["shape"], entry["dtype"]) for entry in manifest["outputs"]]
-                spent = runner.profile(draw(manifest["inputs"], seed), outputs)
+                spent = runner.profile(list(draw(tensors(manifest["inputs"]), seed).values()), outputs)
                 every.append(outputs)
                 if seed == 0:
                     of_layers = [index for index, operator in enumerate(manifest["operators"]) if operator["macs"]]

@@ -32,9 +32,10 @@ def compile(
 ) -> Library:
     """Compile a model, an ONNX or TFLite file or one in memory, into a library for one kind of machine.
 
-    `target` is a name that `stackc targets` lists. `shapes` fixes the inputs whose shapes the file leaves open. `threads` is how many
-    the result computes with (default: all cores this process may use). `cmsis_nn` is Arm's source tree of that name: on Cortex-M each layer
-    then takes its kernel or ours, whichever counts fewer instructions in QEMU. `on_progress` is called with (stage, done, total).
+    `target` is a name that `stackc targets` lists, or the path of a board's .toml. `shapes` fixes the inputs whose shapes the file leaves
+    open. `threads` is how many the result computes with (default: all cores this process may use). `cmsis_nn` is Arm's source tree of that
+    name: on Cortex-M each function is then its kernel or ours, whichever counts fewer instructions in QEMU. `on_progress` is called with
+    (stage, done, total).
     StackError says what the caller can mend: a model that cannot be read, operators without support, a shape that is missing.
 
         >>> library = stack.compile("add.onnx", "x86", shapes={"x": (1, 4)})

@@ -51,7 +51,7 @@ def main(first: int, count: int, targets: Sequence[str]) -> int:
         print(f"\r{seed} on {target} ", end="", file=sys.stderr, flush=True)
         try:
             found, text = compare(seed, target), ""
-        except Exception as failure:
+        except Exception as failure:  # a fault of any type is counted, and the next network tried
             found, text = float("inf"), f"{type(failure).__name__}: {failure}"
         if found > LIMIT:
             wrong += 1

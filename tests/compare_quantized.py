@@ -162,7 +162,7 @@ def main(first: int, count: int, cores: Sequence[str]) -> int:
         try:
             network = random_quantized(seed)
             same += compare(network.data, network.inputs, seed, cores, BOARDS if seed % 10 == 0 else ()) < 2
-        except Exception as failure:
+        except Exception as failure:  # a fault of any type is counted, and the next network tried
             wrong += 1
             print(f"seed {seed}: {type(failure).__name__}: {str(failure)[:1500]}", flush=True)
     print(f"{count} networks from seed {first} on {', '.join(cores)}: {wrong} wrong; outputs of {same} do not vary", flush=True)

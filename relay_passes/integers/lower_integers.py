@@ -37,7 +37,7 @@ from relay_passes.integers.island import Island, Quantization, match, operand
 from relay_passes.integers.programs import Programs
 from relay_passes.integers.tables import table_rule
 from relay_passes.integers.weighted_memory import weighted_memory_rule
-from relay_passes.rewrite import MAX_WALKS, Graph, Rule, Walk, array, dtype, op_name, rewrites, variables
+from relay_passes.rewrite import MAX_WALKS, Graph, Rule, Walk, array, dtype, op_name, rewrites, table_of, variables
 
 Lowering = Callable[[Island], relax.Expr | None]
 
@@ -83,14 +83,6 @@ def border_rule(programs: Programs) -> Rule:
         return requantize.to_integers(call.args[0], Quantization(scale, zero, 0, str(call.attrs.out_dtype)), programs)
 
     return lower_border
-
-
-def table_of(rules: list[Rule]) -> dict[str, list[Rule]]:
-    table: dict[str, list[Rule]] = {}
-    for rule in rules:
-        for operator in rule.operators:  # type: ignore[attr-defined]  # set by the decorator
-            table.setdefault(operator, []).append(rule)
-    return table
 
 
 def settle(function: relax.Function, module: tvm.IRModule, stages: list[list[Rule]]) -> relax.Function:

@@ -5,6 +5,8 @@ average:  round(sum of x / number of pixels inside the image), ties away from ze
 maximum:  the same without arithmetic
 """
 
+from typing import Any
+
 import numpy as np
 from tvm import relax, te, tirx
 
@@ -19,12 +21,12 @@ from relay_passes.rewrite import shape
 class Window:
     """The window over `x` whose result is at [n, h, v, c], and which of its pixels lie inside the image."""
 
-    def __init__(self, x: te.Tensor, attrs: object, out_shape: tuple[int, ...]) -> None:
+    def __init__(self, x: te.Tensor, attrs: Any, out_shape: tuple[int, ...]) -> None:
         self.x = x
         self.height, self.width = int(x.shape[1]), int(x.shape[2])
-        self.size = tuple(int(item) for item in attrs.pool_size)  # type: ignore[attr-defined]  # TVM's attributes have no types
-        self.strides = tuple(int(item) for item in attrs.strides)  # type: ignore[attr-defined]
-        self.top, self.left = (int(item) for item in list(attrs.padding)[:2])  # type: ignore[attr-defined]
+        self.size = tuple(int(item) for item in attrs.pool_size)
+        self.strides = tuple(int(item) for item in attrs.strides)
+        self.top, self.left = (int(item) for item in list(attrs.padding)[:2])
         self.rows, self.columns = te.reduce_axis((0, self.size[0]), "r"), te.reduce_axis((0, self.size[1]), "s")
         last_row = (out_shape[1] - 1) * self.strides[0] + self.size[0] - self.top
         last_column = (out_shape[2] - 1) * self.strides[1] + self.size[1] - self.left

@@ -9,6 +9,8 @@ Cheap intermediates are computed where they are used. A reduction is computed ju
 where memory runs along the results, `channels` at a time. Short bodies get `unroll` iterations in one.
 """
 
+from functools import partial
+
 from tvm import tirx
 from tvm.ir import TensorLoad
 from tvm.s_tir import Schedule
@@ -40,7 +42,7 @@ def apply(program: tirx.PrimFunc, point: Point) -> Schedule:
     channels, unroll = int(point["channels"]), int(point["unroll"])
     sch = inline_cheap(sch)
     for name in names(sch):
-        sch = attempt(sch, lambda sch, name=name: in_variables(sch, sch.get_sblock(name)))  # type: ignore[misc]  # mypy knows no default of a lambda
+        sch = attempt(sch, name, in_variables)
     outputs = [name for name in names(sch) if is_output(sch, sch.get_sblock(name))]
     tiled = False
     if len(outputs) == 1:
@@ -48,7 +50,7 @@ def apply(program: tirx.PrimFunc, point: Point) -> Schedule:
     for name in reversed(names(sch)):
         sch = compute_near(sch, name, tiled)
     for name in names(sch):
-        sch = attempt(sch, lambda sch, name=name: finish(sch, sch.get_sblock(name), tiled, unroll))  # type: ignore[misc]
+        sch = attempt(sch, name, partial(finish, tiled=tiled, unroll=unroll))
     return sch
 
 
@@ -65,7 +67,7 @@ def inline_cheap(sch: Schedule) -> Schedule:
             continue
         repeated = len(consumers) > 1 or any(instances(sch, consumer) > instances(sch, block) for consumer in consumers)
         if not (repeated and (costly(sch, block) or behind_reduction(sch, block))):
-            sch = attempt(sch, lambda sch, name=name: sch.compute_inline(sch.get_sblock(name)))  # type: ignore[misc]
+            sch = attempt(sch, name, Schedule.compute_inline)
     return sch
 
 

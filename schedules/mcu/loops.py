@@ -39,11 +39,11 @@ def costly(sch: Schedule, block: SBlockRV) -> bool:
     return bool(found) or len(terms) > MANY_TERMS
 
 
-def attempt(sch: Schedule, move: Callable[[Schedule], None]) -> Schedule:
-    """`sch` after `move`, or as it was where that is not legal."""
+def attempt(sch: Schedule, name: str, move: Callable[[Schedule, SBlockRV], None]) -> Schedule:
+    """`sch` after `move` of the block `name`, or as it was where that is not legal."""
     changed = sch.copy()
     try:
-        move(changed)
+        move(changed, changed.get_sblock(name))
     except ScheduleError:
         return sch
     return changed

@@ -3,7 +3,6 @@
 model.h, model.c, weights.c, what builds them (from the family), and report.html. No malloc, no operating system, no TVM.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import import_module
@@ -20,6 +19,7 @@ from stack.emit.c_network import Layer, Network, read_network
 from stack.emit.c_printer import print_kernels
 from stack.emit.library_sources import Attached
 from stack.emit.placement import Placement, place_network
+from stack.emit.program import said_of
 from stack.frontends.model import Signature
 from targets.target import Target
 
@@ -87,13 +87,9 @@ def operator(layer: Layer, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, o
     """What the profiler and the report need to know of one layer."""
     if layer.kernel is None:
         return {"kernel": "copy", "rule": "copy", "decision": {}, "flops": 0, "bytes": 0, "macs": 0, "weight_bytes": 0, "shapes": ""}
-    attributes = programs[layer.kernel].attrs
     return {
         "kernel": layer.kernel,
-        "rule": str(attributes["stack.rule"]),
-        "decision": json.loads(str(attributes["stack.decision"])),
-        "flops": int(attributes["stack.flops"]),
-        "bytes": int(attributes["stack.bytes"]),
+        **said_of(programs[layer.kernel]),
         "macs": layer.macs,
         "weight_bytes": layer.weight_bytes,
         "shapes": layer.shapes,

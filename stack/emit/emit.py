@@ -13,7 +13,7 @@ from tvm import tirx
 from stack import manifest as manifests
 from stack.emit import cuda, kernels, native
 from stack.emit.library_sources import NOTHING, Attached
-from stack.emit.program import Step, read_program
+from stack.emit.program import Step, read_program, said_of
 from stack.frontends.model import Signature
 from targets.target import Family, Target
 
@@ -96,11 +96,7 @@ def operator(step: Step, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, obj
     """What the profiler needs to know of one step."""
     if step.kernel is None:
         return {"kernel": "copy", "rule": "copy", "decision": {}, "flops": 0, "bytes": 2 * step.bytes}
-    attributes = programs[step.kernel].attrs
     return {
         "kernel": step.kernel,
-        "rule": str(attributes["stack.rule"]),
-        "decision": json.loads(str(attributes["stack.decision"])),
-        "flops": int(attributes["stack.flops"]),
-        "bytes": int(attributes["stack.bytes"]),
+        **said_of(programs[step.kernel]),
     }

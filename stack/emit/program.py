@@ -4,6 +4,7 @@ in:  main after `plan_memory`: kernel calls over arguments, constants, views (re
 out: Program: inputs, outputs, weights with offsets, arena size, and one Step per kernel call
 """
 
+import json
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,17 @@ class Program:
             for array in self.weights:
                 stream.write(b"\0" * (-stream.tell() % ALIGN))
                 stream.write(raw(array).data)
+
+
+def said_of(program: tvm.tirx.PrimFunc) -> dict[str, object]:
+    """What the manifest says of a scheduled program, for the profiler."""
+    attributes = program.attrs
+    return {
+        "rule": str(attributes["stack.rule"]),
+        "decision": json.loads(str(attributes["stack.decision"])),
+        "flops": int(attributes["stack.flops"]),
+        "bytes": int(attributes["stack.bytes"]),
+    }
 
 
 class Constants:

@@ -85,7 +85,8 @@ def recorded(manifest: Mapping[str, Any]) -> Board:
 def board_of(target: Target) -> Board:
     """The board, or the core, that a target of this family describes."""
     core, fpu = str(target.codegen["mcpu"]), target.machine.fpu
-    return Board(target.name, core, fpu, target.memory, target.summary, **target.board)  # type: ignore[arg-type]
+    entries: Mapping[str, Any] = target.board  # their types were checked when the file was read
+    return Board(target.name, core, fpu, target.memory, target.summary, **entries)
 
 
 def check_runs(code: str, fpu: bool, board: Board) -> None:
@@ -97,7 +98,7 @@ def check_runs(code: str, fpu: bool, board: Board) -> None:
         )
 
 
-def check_board(table: Mapping[str, object], at: str) -> None:
+def check_board(table: Mapping[str, Any], at: str) -> None:
     """StackError where a board file's table [board] has a key or value that means nothing, or lacks one that its tool needs."""
     for key, value in table.items():
         if key not in KEYS:
@@ -107,16 +108,16 @@ def check_board(table: Mapping[str, object], at: str) -> None:
             )
         if not isinstance(value, TYPES[key]):
             raise StackError(f"in [board], {key} = {value!r} is of the wrong type", at=at, hint="targets/cortex_m/board.py shows each key")
-    if "qemu" in table and not table.get("clock_hz", 0) > 0:  # type: ignore[operator]
+    if "qemu" in table and not table.get("clock_hz", 0) > 0:
         raise StackError("in [board], qemu needs clock_hz", at=at, hint="the clock of QEMU's machine, by which instructions are counted")
-    for step in table.get("setup", ()):  # type: ignore[attr-defined]
+    for step in table.get("setup", ()):
         if not (isinstance(step, list) and [type(word) for word in step] == [str, int, int, int] and step[0] in ("write", "await")):
             raise StackError(f"in [board], setup has the step {step!r}", at=at, hint='a step is ["write" or "await", address, mask, value]')
     if "boot" in table and table["boot"] not in BEGINNINGS:
         raise StackError(f"boot knows no '{table['boot']}'", at=at, hint=f"it is {', '.join(BEGINNINGS)}, or absent as for most chips")
     for key, word, needs in (("flash_with", "tool", FLASH_TOOLS), ("uart", "driver", UART_DRIVERS)):
         if key in table:
-            check_choice(key, word, table[key], needs, at)  # type: ignore[arg-type]
+            check_choice(key, word, table[key], needs, at)
 
 
 def check_choice(key: str, word: str, table: Mapping[str, object], needs: Mapping[str, Sequence[str]], at: str) -> None:

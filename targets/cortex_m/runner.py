@@ -142,15 +142,12 @@ def choose_board(manifest: Mapping[str, Any], name: str = "") -> Board:
     return board_of(find(board.emulate)) if board.emulate else board
 
 
-def measure(folder: Path, manifest: Mapping[str, Any], inputs: Sequence[Array] | None = None, *, board: str = "") -> dict[str, Any]:
+def measure(folder: Path, manifest: Mapping[str, Any], inputs: Sequence[Array], *, board: str = "") -> dict[str, Any]:
     """What one run costs: {"instructions", "flash_bytes": {"code", "weights"}, "ram_bytes": {"arena", "static", "stack"}}.
 
     `code` is all that a complete firmware has in flash but the weights: start-up code, a main() that only runs the model, the model, and
     what it needs of the C library. `static` is that firmware's variables without the arena; a streaming model's state is among them.
-    `inputs` are drawn from a seed where none are given.
     """
-    if inputs is None:
-        inputs = draw(manifest["inputs"])
     runner = open_runner(folder, manifest, board=board)
     try:
         instructions, stack = runner.cost(inputs)
@@ -165,16 +162,3 @@ def measure(folder: Path, manifest: Mapping[str, Any], inputs: Sequence[Array] |
         "flash_bytes": {"code": sizes[".text"] + sizes.get(".ARM.exidx", 0) + data, "weights": sum(sizes.get(name, 0) for name in weights)},
         "ram_bytes": {"arena": manifest["arena_bytes"], "static": data + sizes.get(".bss", 0), "stack": stack},
     }
-
-
-def draw(tensors: Sequence[Mapping[str, Any]], seed: int = 0) -> list[Array]:
-    """Whole-range integers, standard normal floats."""
-    rng = np.random.default_rng(seed)
-    arrays: list[Array] = []
-    for tensor in tensors:
-        dtype = np.dtype(tensor["dtype"])
-        if dtype.kind in "iu":
-            arrays.append(rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, tensor["shape"], dtype, endpoint=True))
-        else:
-            arrays.append(rng.standard_normal(tensor["shape"]).astype(dtype))
-    return arrays

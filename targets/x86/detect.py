@@ -54,7 +54,9 @@ def cache_bytes(level: int, default: int) -> int:
     """Bytes of the data or unified cache at `level` of the first core."""
     for index in CPU.glob("cache/index*"):
         if int((index / "level").read_text()) == level and (index / "type").read_text().strip() != "Instruction":
-            number, unit = re.fullmatch(r"(\d+)([KMG]?)", (index / "size").read_text().strip()).groups()  # type: ignore[union-attr]
+            size = re.fullmatch(r"(\d+)([KMG]?)", (index / "size").read_text().strip())
+            assert size, "Linux writes sizes of caches as 48K"
+            number, unit = size.groups()
             return int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
     return default
 

@@ -101,7 +101,10 @@ def test_the_table_computes_what_tvm_computes() -> None:
 
 def test_a_whole_expression_folds() -> None:
     actual = folded(constant_network(lambda: op.add(op.permute_dims(op.reshape(A, (6, 4)), [1, 0]), const(6))))
-    expected = array(A).reshape(6, 4).T + array(const(6))  # type: ignore[union-attr]
+    left, right = array(A), array(const(6))
+    assert left is not None
+    assert right is not None
+    expected = left.reshape(6, 4).T + right
     np.testing.assert_array_equal(actual, expected)
 
 

@@ -20,6 +20,7 @@ from stack import choose_kernels, compiler
 from stack.errors import DoesNotFit, StackError, ToolMissing
 from stack.frontends.load import load
 from stack.library import Library
+from stack.samples import draw
 from targets.cortex_m.export import export
 from targets.cortex_m.runner import measure
 from targets.registry import family_of, find
@@ -71,7 +72,7 @@ def expect_exact(library: Library) -> None:
 
 
 def instructions(library: Library) -> int:
-    return int(measure(library.folder, library.manifest)["instructions"])
+    return int(measure(library.folder, library.manifest, list(draw(library.inputs, 0).values()))["instructions"])
 
 
 def taken(library: Library) -> list[int]:

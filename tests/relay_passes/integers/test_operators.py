@@ -55,7 +55,15 @@ def one_operator(
         pytest.param((1, 4, 3, 8), (1, 1), 6, "VALID", (1, 1), (1, 1), id="pointwise"),
     ],
 )
-def test_convolution(image, kernel, filters, padding, strides, dilation, activation) -> None:  # type: ignore[no-untyped-def]
+def test_convolution(
+    image: tuple[int, int, int, int],
+    kernel: tuple[int, int],
+    filters: int,
+    padding: str,
+    strides: tuple[int, int],
+    dilation: tuple[int, int],
+    activation: str,
+) -> None:
     sizes = [
         -(-extent // stride) if padding == "SAME" else (extent - (taps - 1) * step - 1) // stride + 1
         for extent, taps, stride, step in zip(image[1:3], kernel, strides, dilation, strict=True)

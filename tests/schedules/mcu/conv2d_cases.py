@@ -22,6 +22,10 @@ GUARD = 64
 FLAGS = ["-std=c99", "-O0", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
 
 
+def pointer(array: Array, at: int = 0) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data + at)
+
+
 def conv2d(
     size: tuple[int, int, int],
     filters: int,
@@ -115,7 +119,6 @@ def run(op: Conv2D, point: Point, kernel: Any, x: Array, values: Sequence[Array]
     memory = np.full(max(y_at + size, x_at + x.size) + GUARD, 85, np.int8)
     memory[x_at : x_at + x.size] = x.ravel()
     scratch = np.full(int(attributes["stack.scratch"]) + 2 * GUARD, 85, np.int8)
-    pointer = lambda array, at=0: ctypes.c_void_p(array.ctypes.data + at)  # noqa: E731
     more = [pointer(scratch, GUARD)] if scratch.size > 2 * GUARD else []
     before = [array.copy() for array in packed]
     outside = memory.copy()

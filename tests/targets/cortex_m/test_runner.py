@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from stack.errors import StackError, ToolMissing
+from stack.manifest import tensors
+from stack.samples import draw
 from targets.cortex_m import toolchain
 from targets.cortex_m.binding import identity
 from targets.cortex_m.board import board_of
@@ -15,6 +17,11 @@ from targets.cortex_m.runner import FirmwareRunner, measure, open_runner
 from targets.cortex_m.toolchain import section_sizes
 from targets.registry import find, names
 from tests.targets.cortex_m.projects import VALUES, write_project
+
+
+def drawn(manifest):
+    return list(draw(tensors(manifest["inputs"]), 0).values())
+
 
 MACHINES = [
     ("cortex-m0", False, "microbit"),
@@ -139,18 +146,18 @@ def test_a_model_with_two_arenas_has_each_in_its_memory(tmp_path):
     ]
     runner = open_runner(tmp_path, manifest, board="mps3-an547")
     np.testing.assert_array_equal(run(runner, INPUT), dense(INPUT))
-    assert measure(tmp_path, manifest, board="mps3-an547")["ram_bytes"]["static"] == 24  # inputs and outputs, in no arena
+    assert measure(tmp_path, manifest, drawn(manifest), board="mps3-an547")["ram_bytes"]["static"] == 24  # inputs and outputs, in no arena
 
 
 def test_measure_counts_flash_and_ram_of_the_whole_firmware(tmp_path):
     manifest = write_project(tmp_path)
-    small = measure(tmp_path, manifest)
+    small = measure(tmp_path, manifest, drawn(manifest))
     assert small["flash_bytes"]["weights"] == 32
     assert 0 < small["flash_bytes"]["code"] < 600
     assert small["ram_bytes"]["arena"] == 48
     assert small["ram_bytes"]["static"] == 0
     manifest = write_project(tmp_path, body="static int32_t kept[25] = {1}; kept[output[1] & 15] += output[0];", streaming=True)
-    large = measure(tmp_path, manifest)
+    large = measure(tmp_path, manifest, drawn(manifest))
     assert large["ram_bytes"]["static"] == 104  # what is kept, and the state
     assert large["flash_bytes"]["code"] > small["flash_bytes"]["code"] + 100
 
