@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT = 960, 360
+NAMED = 5  # of the buffers alive at the peak
 STYLE = """body{font:14px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;width:100%}td,th{padding:2px 8px;text-align:left;border-bottom:1px solid #eee}
 td{white-space:nowrap}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.bar{display:inline-block;height:10px;background:#4a7ebb}
@@ -40,7 +41,8 @@ def cause(described: Mapping[str, Any]) -> str:
         return "the network needs no memory"
     step = peak_step(arena, len(operators))
     live = sorted((b for b in arena if b["first"] <= step <= b["last"]), key=lambda b: -b["bytes"])
-    parts = ", ".join(f"{b['name']} {b['bytes']:,}" for b in live)
+    parts = ", ".join(f"{b['name']} {b['bytes']:,}" for b in live[:NAMED])
+    parts += f", {len(live) - NAMED} smaller ones" if len(live) > NAMED else ""
     operator, size = operators[step], live_bytes(arena, step)
     shared = ", lying partly over each other" if sum(b["bytes"] for b in live) > size else ""
     return f"layer {step + 1}, {operator['kernel']} {operator['shapes']}: {size:,} bytes ({parts}{shared})"
