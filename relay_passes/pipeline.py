@@ -8,6 +8,7 @@ from tvm.ir.transform import Pass
 from relay_passes.block_layout import block_layout
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.channels_first import channels_first
+from relay_passes.choices import Choices
 from relay_passes.flatten_conv3d import flatten_conv3d
 from relay_passes.flatten_reductions import flatten_reductions
 from relay_passes.fold_batch_norm import fold_batch_norm
@@ -33,7 +34,7 @@ t = relax.transform
 Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
 
-def cpu_passes(machine: Machine) -> list[Pass]:
+def cpu_passes(machine: Machine, choices: Choices) -> list[Pass]:
     return [
         *simplify(widen_half, channels_first),
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
@@ -53,7 +54,7 @@ def cpu_passes(machine: Machine) -> list[Pass]:
     ]
 
 
-def gpu_passes(machine: Machine) -> list[Pass]:
+def gpu_passes(machine: Machine, choices: Choices) -> list[Pass]:
     """Plain NCHW throughout: the GPU rules read it as it is."""
     return [
         *simplify(channels_first),
@@ -61,7 +62,7 @@ def gpu_passes(machine: Machine) -> list[Pass]:
     ]
 
 
-def mcu_passes(machine: Machine) -> list[Pass]:
+def mcu_passes(machine: Machine, choices: Choices) -> list[Pass]:
     """Straight calls of programs; where their tensors lie is for the emitter to say, who also knows what kernels overwrite."""
     return [
         *simplify(lower_integers),  # before constants are folded: the weights are still integers

@@ -1,6 +1,6 @@
-"""Schedule every tensor program of a module, each at the default point of the first rule that takes it.
+"""Schedule every tensor program of a module, each at a point of the space that the first rule that takes it offers.
 
-Where constants of a call cannot be packed for that point, it is the space's other one.
+Which point is for `decide` to say. Where constants of a call cannot be packed for that point, it is the space's other one.
 
 in:  IRModule, Relax main that calls unscheduled TensorIR programs
 out: the same, each program scheduled; attributes `stack.rule` and `stack.decision` (JSON) say how, `stack.flops` and `stack.bytes` how
@@ -20,14 +20,22 @@ from schedules.rule import Rule, first_space
 from schedules.space import Array, CannotPack, Point, Space
 from schedules.work import count_work
 
+Decide = Callable[[tirx.PrimFunc, Space], Point]
+
+
+def default_point(_program: tirx.PrimFunc, space: Space) -> Point:
+    """What decides where nobody else does."""
+    return space.default
+
 
 def schedule(
     module: tvm.IRModule,
     rules: Sequence[Rule],
     machine: Machine,
     on_progress: Callable[[int, int], None] | None = None,
+    decide: Decide = default_point,
 ) -> tvm.IRModule:
-    """Schedule all programs of `module`; `on_progress` gets (done, total) after each."""
+    """Schedule all programs of `module`, by default at their spaces' default points; `on_progress` gets (done, total) after each."""
     programs = [(name, function) for name, function in module.functions.items() if isinstance(function, tirx.PrimFunc)]
     scheduled = tvm.IRModule(dict(module.functions), attrs=module.attrs)
     constants = constants_of_calls(module["main"])
@@ -35,9 +43,9 @@ def schedule(
     for done, (name, program) in enumerate(programs, 1):
         work = count_work(program)
         space = first_space(rules, program, machine)
-        point = space.default
+        point = decide(program, space)
         if space.pack:
-            point, packed[name.name_hint] = pack(space, constants.get(name.name_hint, []))
+            point, packed[name.name_hint] = pack(space, point, constants.get(name.name_hint, []))
         function = space.apply(point).mod["main"]
         scheduled[name] = function.with_attrs(
             {
@@ -65,11 +73,11 @@ def constants_of_calls(main: relax.Function) -> dict[str, list[list[Array]]]:
     return found
 
 
-def pack(space: Space, calls: Sequence[Sequence[Array]]) -> tuple[Point, list[list[Array]]]:
-    """The point for a program with these constants in its calls, and them as that point wants them."""
+def pack(space: Space, point: Point, calls: Sequence[Sequence[Array]]) -> tuple[Point, list[list[Array]]]:
+    """`point`, or what takes its place for a program with these constants in its calls, and them as that wants them."""
     assert space.pack
     try:
-        return space.default, [space.pack(space.default, constants) for constants in calls]
+        return point, [space.pack(point, constants) for constants in calls]
     except CannotPack:
         assert space.otherwise is not None, f"{space.rule} has no point for any constants"
         return space.otherwise, [space.pack(space.otherwise, constants) for constants in calls]

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import tvm
 
+from relay_passes.choices import Choices
 from schedules.apply import schedule
 from stack.emit.emit import emit
 from stack.emit.library_sources import NOTHING, find_tree
@@ -51,7 +52,7 @@ def compile(
     network = load(model, shapes or {})  # file -> Relax
     module, signature = network.module, network.signature()
     del network  # it would keep the weights as they were before the passes
-    passes = family.graph_passes(machine.machine)
+    passes = family.graph_passes(machine.machine, Choices())
     with tvm.transform.PassContext(instruments=instruments()):
         for done, graph_pass in enumerate(passes):  # Relax -> Relax that calls TensorIR
             report("graph", done, len(passes))

@@ -9,6 +9,7 @@ from schedules.machine import Machine
 if TYPE_CHECKING:  # running a library reads targets, and must not load TVM
     from tvm.ir.transform import Pass
 
+    from relay_passes.choices import Choices
     from schedules.rule import Rule
 
 
@@ -41,11 +42,12 @@ class Target:
 class Family:
     """How a group of machines is compiled for.
 
-    `graph_passes` gives the passes in order; `rules` the schedule rules, most specific first; `container` names the form of
-    library that `stack.emit` makes: "native" (CPU code) or "cuda" (GPU code), both with a C entry point and no TVM at run time.
+    `graph_passes` gives the passes in order, which ask the Choices where they could go two ways; `rules` the schedule rules, most specific
+    first; `container` names the form of library that `stack.emit` makes: "native" (CPU code) or "cuda" (GPU code), both with a C entry
+    point and no TVM at run time, or "c" (sources for a microcontroller).
     """
 
     name: str
-    graph_passes: "Callable[[Machine], Sequence[Pass]]"
+    graph_passes: "Callable[[Machine, Choices], Sequence[Pass]]"
     rules: "Sequence[Rule]"
     container: str

@@ -17,6 +17,7 @@ from tvm_ffi import StructuralKey, structural_equal
 
 import schedules.cpu
 from relay_passes import pipeline
+from relay_passes.choices import Choices
 from schedules.machine import Machine
 from schedules.rule import Rule
 from tests.relay_passes.network import FAST_BUILD, const, network, random_inputs, run, run_planned
@@ -202,7 +203,7 @@ def outputs(key: StructuralKey, planned: bool) -> list[np.ndarray]:
 @cache
 def programs(make: Callable[[], tvm.IRModule]) -> list[tirx.PrimFunc]:
     module = cached(make)
-    for graph_pass in pipeline.cpu_passes(MACHINE):
+    for graph_pass in pipeline.cpu_passes(MACHINE, Choices()):
         module = graph_pass(module)
     return [function for function in module.functions.values() if isinstance(function, tirx.PrimFunc)]
 

@@ -93,15 +93,18 @@ def conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         "tile_w": divisors(w, 32),
         "rows_outside": (False, True),
     }
+
+    def legal(point: Point) -> bool:
+        return int(point["tile_h"]) * int(point["tile_w"]) * int(point["tile_k"]) <= registers
+
     points = [
         {"tile_k": tk, "tile_h": th, "tile_w": tw, "rows_outside": weight_bytes <= machine.l2_bytes // 2}
         for tk in knobs["tile_k"]
         for th in knobs["tile_h"]
         for tw in knobs["tile_w"]
-        if th * tw * tk <= registers
     ]
-    default = min(points, key=lambda p: (score(p["tile_h"], p["tile_w"], p["tile_k"], registers), p["tile_h"], -p["tile_w"]))
-    return Space(rule="conv2d", knobs=knobs, default=default, apply=lambda point: apply(program, point))
+    default = min(filter(legal, points), key=lambda p: (score(p["tile_h"], p["tile_w"], p["tile_k"], registers), p["tile_h"], -p["tile_w"]))
+    return Space(rule="conv2d", knobs=knobs, default=default, apply=lambda point: apply(program, point), legal=legal)
 
 
 def group_blocks(sch: Schedule, block: SBlockRV, k: int) -> int:

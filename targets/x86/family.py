@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from tvm.ir.transform import Pass
 
+from relay_passes.choices import Choices
 from relay_passes.pipeline import cpu_passes
 from schedules.cpu import RULES
 from schedules.machine import Machine
 from targets.target import Family
 
 
-def graph_passes(machine: Machine) -> Sequence[Pass]:
-    return cpu_passes(machine)
+def graph_passes(machine: Machine, choices: Choices) -> Sequence[Pass]:
+    return cpu_passes(machine, choices)
 
 
 def family() -> Family:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import stack
+from relay_passes.choices import Choices
 from schedules.mcu import cmsis_nn
 from schedules.mcu.dsp_depthwise import dsp_depthwise
 from schedules.mcu.fallback import fallback
@@ -143,7 +144,7 @@ def test_kernels_that_make_a_network_too_large_for_a_board_are_given_up(monkeypa
     family = replace(family_of(target), rules=SLOW)
     loaded = load(MODEL, {})
     module = loaded.module
-    for graph_pass in family.graph_passes(target.machine):
+    for graph_pass in family.graph_passes(target.machine, Choices()):
         module = graph_pass(module)
     network = choose_kernels.Network(module, loaded.signature(), target, family)
     conv, depthwise, dense = (op for _, op in network.layers())

@@ -7,6 +7,7 @@ import tvm
 from tvm import relax
 
 from relay_passes import pipeline
+from relay_passes.choices import Choices
 from schedules.apply import schedule
 from schedules.cpu import RULES
 from schedules.machine import Machine
@@ -63,14 +64,14 @@ def test_skip_leaves_a_pass_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_pass_of_ours_can_be_skipped_by_the_name_of_its_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {graph_pass.info.name for graph_pass in pipeline.cpu_passes(Machine())}
+    names = {graph_pass.info.name for graph_pass in pipeline.cpu_passes(Machine(), Choices())}
     ours = {name for name in names if name.islower() and name != "sequential"}  # TVM's are in CamelCase, its lists "sequential"
     assert ours <= {file.stem for file in Path(pipeline.__file__).parent.glob("*.py")}
     monkeypatch.setenv("STACK_SKIP", ",".join(ours))
     monkeypatch.setenv("STACK_DEBUG", "1")
     with tvm.transform.PassContext(instruments=instruments()):
         module = model()
-        for graph_pass in pipeline.cpu_passes(Machine()):
+        for graph_pass in pipeline.cpu_passes(Machine(), Choices()):
             module = graph_pass(module)
     ran = {line.split()[1] for line in capsys.readouterr().err.splitlines()}
     assert not ran & ours
@@ -82,7 +83,7 @@ def test_debug_shows_how_programs_are_scheduled(
     level: str, rules: int, loops: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = network(lambda x: op.nn.relu(x), (1, 64))
-    for graph_pass in pipeline.cpu_passes(Machine()):
+    for graph_pass in pipeline.cpu_passes(Machine(), Choices()):
         module = graph_pass(module)
     monkeypatch.setenv("STACK_DEBUG", level)
     show_programs(schedule(module, RULES, Machine()))

@@ -6,6 +6,7 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
+from relay_passes.choices import Choices
 from relay_passes.integers.lower_integers import FLOAT_ISLANDS
 from relay_passes.pipeline import mcu_passes
 from schedules.machine import Machine
@@ -17,7 +18,7 @@ FLOATS = frozenset({"dequantize", "quantize"})  # the programs that read or writ
 
 def lowered(module: tvm.IRModule) -> tvm.IRModule:
     """The module as microcontrollers' emission gets it."""
-    return tvm.transform.Sequential(mcu_passes(Machine()))(module)
+    return tvm.transform.Sequential(mcu_passes(Machine(), Choices()))(module)
 
 
 class Host:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm import relax, tirx
 
 import stack
+from relay_passes.choices import Choices
 from relay_passes.pipeline import cpu_passes
 from schedules.machine import Machine
 from schedules.space import Point, Space
@@ -159,7 +160,7 @@ def programs(conv: Conv, machine: Machine) -> list[tirx.PrimFunc]:
 
     height, width = ((size + 2 - 3) // step + 1 for size, step in zip((conv.h, conv.w), conv.strides, strict=True))
     module = network(body, conv.image, (conv.n, conv.k, height, width))
-    for graph_pass in cpu_passes(machine):
+    for graph_pass in cpu_passes(machine, Choices()):
         module = graph_pass(module)
     return [f for f in module.functions.values() if isinstance(f, tirx.PrimFunc) and space(f, machine).rule in RULES]
 

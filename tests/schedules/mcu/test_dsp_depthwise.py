@@ -116,6 +116,6 @@ def test_filters_without_a_line_get_another_scale(tmp_path: Path) -> None:
     values = [w, bias, multiplier, shift]
     with pytest.raises(CannotPack):
         offered.pack(offered.default, values)
-    point, _ = pack(offered, [constants(op), values])
+    point, _ = pack(offered, offered.default, [constants(op), values])
     assert (offered.default["scale"], point["scale"]) == ("line", "rescale")
     assert np.array_equal(run(op, point, x, values, tmp_path), reference.run(op, x, *values))
