@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 KNOBS = {
+    "STACK_DATABASE": "tuning database, a file or a URL, that compile and tune use where they are told none",
     "STACK_DEBUG": "1: a line per pass; 2: also the rule and decision of each program; 3: also its scheduled loops",
     "STACK_DUMP": "folder that receives the IR after each pass that changed it, numbered in order",
     "STACK_MODELS": "folder of models for our tests and benchmarks (default: shared/models beside the project)",
@@ -33,3 +34,19 @@ def skipped() -> frozenset[str]:
 def models() -> Path:
     folder = read("STACK_MODELS")
     return Path(folder) if folder else Path(__file__).parents[2] / "shared" / "models"
+
+
+def database() -> str:
+    """Where compiling finds decisions, and tuning leaves them, when they are not told; empty where nowhere."""
+    return read("STACK_DATABASE")
+
+
+def own_database() -> Path:
+    """Where tuning leaves its decisions when nobody says: a file in the user's data folder (XDG Base Directory Specification)."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "stack" / "tuning.db"
+
+
+def deciding() -> dict[str, str]:
+    """The variables that can make a library another one, those that are set."""
+    return {name: value for name in ("STACK_DATABASE", "STACK_SKIP") if (value := read(name))}

@@ -86,7 +86,17 @@ def buffer_entry(buffer: Buffer) -> dict[str, object]:
 def operator(layer: Layer, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
     """What the profiler and the report need to know of one layer."""
     if layer.kernel is None:
-        return {"kernel": "copy", "rule": "copy", "decision": {}, "flops": 0, "bytes": 0, "macs": 0, "weight_bytes": 0, "shapes": ""}
+        return {
+            "kernel": "copy",
+            "rule": "copy",
+            "decision": {},
+            "source": "",
+            "flops": 0,
+            "bytes": 0,
+            "macs": 0,
+            "weight_bytes": 0,
+            "shapes": "",
+        }
     return {
         "kernel": layer.kernel,
         **said_of(programs[layer.kernel]),

@@ -27,7 +27,7 @@ def emit(
     on_progress: Callable[[int, int], None],
     attached: Attached = NOTHING,
 ) -> None:
-    """Emit the scheduled `module` into `folder`, with what is `attached` to a C project."""
+    """Emit the scheduled `module` into `folder`, with what is `attached`: files to a C project, and words to the manifest."""
     name = native.c_name(signature.name)
     if family.container == "c":
         from stack.emit import c_project
@@ -43,6 +43,7 @@ def emit(
         "machine": asdict(target.machine),
         "versions": {package: importlib.metadata.version(package) for package in ("stack-compiler", "apache-tvm")},
         **written,
+        **attached.said,
         "files": {file.relative_to(folder).as_posix(): manifests.sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()},
     }
     (folder / manifests.NAME).write_text(json.dumps(manifest, indent=1) + "\n")
@@ -95,7 +96,7 @@ def write_binary(
 def operator(step: Step, programs: Mapping[str, tirx.PrimFunc]) -> dict[str, object]:
     """What the profiler needs to know of one step."""
     if step.kernel is None:
-        return {"kernel": "copy", "rule": "copy", "decision": {}, "flops": 0, "bytes": 2 * step.bytes}
+        return {"kernel": "copy", "rule": "copy", "decision": {}, "source": "", "flops": 0, "bytes": 2 * step.bytes}
     return {
         "kernel": step.kernel,
         **said_of(programs[step.kernel]),

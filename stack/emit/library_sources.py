@@ -25,7 +25,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Attached:
-    """What goes into a C project beside the model: files of a library by their path, and what the manifest says of it."""
+    """What goes into a library beside the model: files of a C library by their path, and what else the manifest says."""
 
     files: Mapping[str, str] = field(default_factory=dict)
     said: Mapping[str, object] = field(default_factory=dict)

@@ -65,6 +65,7 @@ def said_of(program: tvm.tirx.PrimFunc) -> dict[str, object]:
     return {
         "rule": str(attributes["stack.rule"]),
         "decision": json.loads(str(attributes["stack.decision"])),
+        "source": str(attributes.get("stack.source", "default")),
         "flops": int(attributes["stack.flops"]),
         "bytes": int(attributes["stack.bytes"]),
     }

@@ -32,7 +32,7 @@ def test_share_speed_and_roofline_of_each_operator(monkeypatch):
 
 def test_operators_of_a_library_say_how_much_they_do(compiled):
     conv = next(entry for entry in compiled.manifest["operators"] if "conv2d" in entry["kernel"])
-    assert conv.keys() == {"kernel", "rule", "decision", "flops", "bytes"}
+    assert conv.keys() == {"kernel", "rule", "decision", "source", "flops", "bytes"}
     assert conv["flops"] >= 2 * 4 * 8 * 8 * 3 * 3 * 3
     assert conv["bytes"] >= 4 * (3 * 8 * 8 + 4 * 3 * 3 * 3 + 4 + 4 * 8 * 8)
 

@@ -1,0 +1,136 @@
+"""Which point each program gets when a model is compiled, and where that decision comes from.
+
+    decisions = Decisions(target, database="tuning.db")
+    scheduled = decisions.label(module, schedule(module, rules, machine, decide=decisions))
+    scheduled["fused_conv2d_relu"].attrs["stack.source"]  ->  "tuned"
+
+In this order, the first that has a point of the program's space: what was measured on such a machine (`tuned`), the decisions that ship
+with the target's family (`shipped`), the shipped cost model's first choice where it is clearly ahead of the default (`predicted`), and the
+rule's own analytic point (`default`). Nothing is written, so that equal inputs, database and versions give equal libraries.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import tvm
+from tvm import tirx
+
+import targets
+from schedules.machine import Machine
+from schedules.space import Point, Space
+from schedules.tuning.database import Database, Record, Scope
+from schedules.tuning.task import program_key
+from stack import knobs
+from stack.errors import StackError
+from targets.target import Target
+
+Source = Literal["tuned", "shipped", "predicted", "default"]
+PRECISIONS = ("f32", "bf16")
+
+
+def allowed(point: Point, precision: str) -> bool:
+    """Whether a point keeps the precision that the caller asked for: other ones than float32 are for those who ask."""
+    return point.get("precision", "f32") in ("f32", precision)
+
+
+class Decisions:
+    """A `schedules.apply.Decide` that remembers where each decision came from."""
+
+    def __init__(self, target: Target, database: Database | None = None, untuned: bool = False, precision: str = "f32") -> None:
+        self.machine, self.family, self.precision, self.untuned = target.machine, target.family, precision, untuned
+        self.scope = Scope.of(target.name, target.machine)
+        self.database = None if untuned else database
+        self.taken: dict[tirx.PrimFunc, tuple[Point, Source]] = {}
+
+    def choices(self, graph: str) -> Mapping[str, str]:
+        """Which way the passes go in the graph with that key, where tuning has settled it."""
+        return (self.database and self.database.graph(graph, self.scope)) or {}
+
+    def __call__(self, program: tirx.PrimFunc, space: Space) -> Point:
+        self.taken[program] = self.decide(program, space)
+        return self.taken[program][0]
+
+    def decide(self, program: tirx.PrimFunc, space: Space) -> tuple[Point, Source]:
+        if self.untuned or space.size == 1:
+            return space.default, "default"
+        key = program_key(program)
+        if (record := self.measured(key, space)) is not None:
+            return record.point, "tuned"
+        if (point := shipped(self.family).get(isa(self.machine), {}).get(key)) and self.fits(point, space):
+            return point, "shipped"
+        if (point := predicted(self.family, space, self.machine)) is not None and self.fits(point, space):
+            return point, "predicted"
+        return space.default, "default"
+
+    def measured(self, key: str, space: Space) -> Record | None:
+        """The cheapest record that is still a point of the space."""
+        if self.database is None:
+            return None
+        wanted = dict.fromkeys(("f32", self.precision))
+        found = [self.database.best(key, self.scope, precision) for precision in wanted]
+        fitting = [record for record in found if record is not None and self.fits(record.point, space)]
+        return min(fitting, key=lambda record: record.cost or 0.0, default=None)
+
+    def fits(self, point: Point, space: Space) -> bool:
+        return space.holds(point) and allowed(point, self.precision)
+
+    def label(self, before: tvm.IRModule, scheduled: tvm.IRModule) -> tvm.IRModule:
+        """`scheduled` with the attribute `stack.source` on each program of `before`. What constants did not allow was no decision."""
+        labelled = tvm.IRModule(dict(scheduled.functions), attrs=scheduled.attrs)
+        for variable, program in before.functions.items():
+            if isinstance(program, tirx.PrimFunc):
+                point, source = self.taken[program]
+                function = scheduled[variable.name_hint]
+                kept = json.loads(str(function.attrs["stack.decision"])) == dict(point)
+                labelled[variable] = function.with_attr("stack.source", source if kept else "default")
+        return labelled
+
+    def said(self) -> dict[str, object]:
+        """What the manifest says: how many programs were decided by what, and the environment variables that can change a result."""
+        return {
+            "decided": summary([source for _, source in self.taken.values()]),
+            "precision": self.precision,
+            "environment": knobs.deciding(),
+        }
+
+
+def checked_precision(precision: str) -> str:
+    """`precision`; StackError where it is none."""
+    if precision not in PRECISIONS:
+        raise StackError(f"no precision is called '{precision}'", hint=f"there are {' and '.join(PRECISIONS)}")
+    return precision
+
+
+def tuned_folder(family: str) -> Path:
+    return Path(targets.__file__).parent / family / "tuned"
+
+
+def isa(machine: Machine) -> str:
+    """What two machines must share for the decisions of one to serve the other: their instructions and the caches of one core."""
+    names = ("vector_bytes", "vector_registers", "fma_ports", "int8_dot", "l1_bytes", "l2_bytes", "dsp", "helium", "thumb2", "fpu")
+    return "/".join(str(int(getattr(machine, name))) for name in names)
+
+
+@cache
+def shipped(family: str) -> Mapping[str, Mapping[str, Point]]:
+    """The decisions that ship with a family: instruction set -> program -> point."""
+    file = tuned_folder(family) / "decisions.jsonl"
+    found: dict[str, dict[str, Point]] = {}
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        entry: dict[str, Any] = json.loads(line)
+        found.setdefault(entry["isa"], {})[entry["program"]] = entry["point"]
+    return found
+
+
+def predicted(family: str, space: Space, machine: Machine) -> Point | None:
+    """The shipped cost model's choice, None where there is no model or it is not sure."""
+    return None
+
+
+def summary(sources: Sequence[Source]) -> str:
+    """12 tuned, 3 default"""
+    order: tuple[Source, ...] = ("tuned", "shipped", "predicted", "default")
+    return ", ".join(f"{sources.count(source)} {source}" for source in order if source in sources)
