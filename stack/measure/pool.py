@@ -1,0 +1,180 @@
+"""Processes of one kind that serve requests side by side, each fed by a thread. A request ends its own process at most.
+
+    pool = Pool("stack.measure.builder", configuration, [limits, limits]); pool.submit(request) -> Future of the Answer
+
+A process that hangs is killed, and one that is gone is started again with the next request. `close` leaves none behind; and should this
+process be killed, they die with it.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+from stack.measure.serve import Answer, Limits
+
+PATIENCE = 6.0  # by the clock, times the seconds of CPU: on a busy machine a request takes longer without being slow
+STARTING = 60.0  # seconds more that the first request of a process may take: it imports TVM
+
+
+class Closed(Exception):
+    """The pool was closed before the request was served."""
+
+
+class Process:
+    """One process, started when it is first asked."""
+
+    def __init__(self, module: str, configuration: Any, limits: Limits) -> None:
+        self.module, self.configuration, self.limits = module, configuration, limits
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: Connection | None = None
+        self.printed = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as this)
+
+    def start(self) -> Connection:
+        ours, theirs = Pipe()
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        command = [
+            sys.executable,
+            "-c",
+            f"import {self.module} as module; module.main()",
+            str(theirs.fileno()),
+        ]  # with -m, types have two names
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self.printed,
+            stderr=self.printed,
+            start_new_session=True,  # an interrupt at the terminal is for us alone, and what it started can be ended with it
+        )
+        theirs.close()
+        ours.send((self.limits, self.configuration))
+        self.connection = ours
+        return ours
+
+    def ask(self, request: Any) -> Answer:
+        """The answer, or which end the process found instead."""
+        patience = PATIENCE * self.limits.seconds
+        for last in (False, True):
+            try:
+                if not self.connection:
+                    patience += STARTING
+                    self.connection = self.start()
+                self.connection.send(request)
+                break
+            except (BrokenPipeError, ConnectionResetError):  # it ended while it had nothing to do
+                ended = self.end()
+                if last:
+                    return ended
+        assert self.connection
+        try:
+            if self.connection.poll(patience):
+                answered = self.connection.recv()
+                assert isinstance(answered, Answer)
+                return answered
+        except (EOFError, ConnectionResetError):
+            return self.end()
+        self.end()
+        return Answer(None, "timed out", f"no answer within {patience:g} s")
+
+    def end(self) -> Answer:
+        """Kill it, if it is not gone already; what its end says."""
+        if not self.process:
+            return Answer(None, "crashed", "it did not start")
+        if self.connection:
+            self.connection.close()
+        try:
+            code = self.process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            code = 0
+        kill_group(self.process)
+        self.process.wait()
+        self.process = self.connection = None
+        return Answer(None, *meaning(code, self.last_words()))
+
+    def last_words(self) -> str:
+        self.printed.seek(0)
+        lines = self.printed.read().decode(errors="replace").split("\n")
+        self.printed.seek(0)
+        self.printed.truncate()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()
+
+
+def meaning(code: int, printed: str) -> tuple[str, str]:
+    """The class of failure that an exit code means, and in which words."""
+    if code == -signal.SIGXCPU:
+        return "timed out", "it computed for longer than it may"
+    if "bad_alloc" in printed or "out of memory" in printed.lower():
+        return "out of memory", printed
+    if code == -signal.SIGKILL:
+        return "out of memory", "the system killed it"
+    name = signal.Signals(-code).name if code < 0 else f"exit {code}"
+    return "crashed", f"{name}: {printed}" if printed else name
+
+
+class Pool:
+    """Serves requests in order, as many at once as there are `limits`. `seconds` is how long they have worked on how many `served`."""
+
+    def __init__(self, module: str, configuration: Any, limits: Sequence[Limits]) -> None:
+        self.waiting: queue.SimpleQueue[tuple[Any, Future[Answer]] | None] = queue.SimpleQueue()
+        self.seconds, self.served, self.closing = 0.0, 0, False
+        self.counting = threading.Lock()
+        self.processes = [Process(module, configuration, each) for each in limits]
+        self.threads = [threading.Thread(target=self.feed, args=(process,), daemon=True) for process in self.processes]
+        for thread in self.threads:
+            thread.start()
+
+    def submit(self, request: Any) -> Future[Answer]:
+        future: Future[Answer] = Future()
+        self.waiting.put((request, future))
+        return future
+
+    def feed(self, process: Process) -> None:
+        """Start the process, and hand it requests. It is started in this thread, with whose end it dies."""
+        if not self.closing:
+            process.start()
+        while (work := self.waiting.get()) and not self.closing:
+            request, future = work
+            if not future.set_running_or_notify_cancel():
+                continue
+            began = time.monotonic()
+            answered = process.ask(request)
+            with self.counting:
+                self.seconds += time.monotonic() - began
+                self.served += 1
+            if self.closing:
+                future.set_exception(Closed())
+            else:
+                future.set_result(answered)
+        process.end()
+        process.printed.close()
+
+    def close(self) -> None:
+        """End everything, served or not. Harmless when repeated."""
+        self.closing = True
+        for process in self.processes:
+            if running := process.process:
+                kill_group(running)
+        for _ in self.threads:
+            self.waiting.put(None)
+        for thread in self.threads:
+            thread.join()
+        while not self.waiting.empty():
+            if (work := self.waiting.get()) and work[1].set_running_or_notify_cancel():
+                work[1].set_exception(Closed())

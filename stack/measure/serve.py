@@ -1,0 +1,98 @@
+"""The child's side of a process that serves requests: one comes over a pipe, its answer goes back, and the next one may come.
+
+    def main(): serve(start, "crashed")     # in a module that Pool names
+
+The first message says what to work with and how much of it. A request that takes too long is ended by the system (SIGXCPU), one that takes
+too much memory gets none. Imports the standard library only, so that a process that does without TVM is there again at once.
+"""
+
+import ctypes
+import math
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take: seconds of CPU, and bytes of address space of the whole process. `cores` it keeps to, at this niceness."""
+
+    seconds: float
+    memory: int
+    cores: tuple[int, ...] = ()
+    nice: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a request: `value`, or where `failure` is not empty why there is none."""
+
+    value: Any = None
+    failure: str = ""
+    detail: str = ""
+
+
+class Refused(Exception):
+    """What a handler raises where a request fails in a way that has a name: Refused("wrong result", "...")."""
+
+    def __init__(self, failure: str, detail: str) -> None:
+        super().__init__(failure, detail)
+        self.failure, self.detail = failure, detail
+
+
+def serve(start: Callable[[Any], Callable[[Any], Any]], otherwise: str) -> None:
+    """Answer requests by what `start` makes of the first message, until the other side is gone; `otherwise` is what an exception means."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    connection = Connection(int(sys.argv[1]))
+    try:
+        limits, configuration = connection.recv()
+        confine(limits)
+        handle = start(configuration)
+        while True:
+            request = connection.recv()
+            allow(limits.seconds)
+            connection.send(answer(handle, request, otherwise))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(0)
+
+
+def confine(limits: Limits) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    wanted = limits.memory if hard == resource.RLIM_INFINITY else min(limits.memory, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    if limits.cores:
+        os.sched_setaffinity(0, limits.cores)
+    os.nice(limits.nice)
+
+
+def allow(seconds: float) -> None:
+    """End this process once it has computed for so long from now on."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime + seconds), hard))
+
+
+def answer(handle: Callable[[Any], Any], request: Any, otherwise: str) -> Answer:
+    try:
+        return Answer(handle(request))
+    except Refused as refused:
+        return Answer(None, refused.failure, refused.detail)
+    except MemoryError as error:
+        return Answer(None, "out of memory", last_line(error))
+    except Exception as error:  # whatever a rule, TVM or a tool raises: the run goes on
+        lacks = "bad_alloc" in str(error) or "Cannot allocate memory" in str(error)
+        return Answer(None, "out of memory" if lacks else otherwise, last_line(error))
+
+
+def last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
