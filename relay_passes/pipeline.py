@@ -6,6 +6,9 @@ from tvm import relax
 from tvm.ir.transform import Pass
 
 from relay_passes.block_layout import block_layout
+from relay_passes.bytes.lower_bytes import lower_bytes
+from relay_passes.bytes.quantize import lower_dequantize, lower_quantize
+from relay_passes.bytes.separate import separate_dequantize
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.channels_first import channels_first
 from relay_passes.choices import Choices
@@ -36,14 +39,17 @@ Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
 def cpu_passes(machine: Machine, choices: Choices) -> list[Pass]:
     return [
-        *simplify(widen_half, channels_first),
+        *simplify(widen_half, lower_bytes(machine, choices), channels_first),
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),
         share_subexpressions,  # one conversion between layouts serves every reader
         flatten_reductions,  # layouts are settled: what is innermost now stays so
+        separate_dequantize,  # what is read as bytes becomes real numbers where they are used
         t.CanonicalizeBindings(),
         *to_programs(
             {
+                "relax.quantize": lower_quantize,
+                "relax.dequantize": lower_dequantize,
                 "relax.nn.conv2d": lower_conv2d,
                 "relax.nn.max_pool2d": lower_max_pool2d,
                 "relax.nn.avg_pool2d": lower_avg_pool2d,

@@ -80,6 +80,18 @@ def behind_unary(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return relax.op.reshape(with_tensors(call, source.args[0]), shape(call))
 
 
+@rewrites("relax.quantize", "relax.dequantize")
+def behind_quantization(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """Where one scale and one zero point hold for the whole tensor."""
+    source = graph.source(call.args[0])
+    if op_name(source) != RESHAPE or not is_tensor(source) or shape(call.args[1]) or shape(call.args[2]):
+        return None
+    scale, zero = list(call.args)[1:]
+    if op_name(call) == "relax.quantize":
+        return relax.op.reshape(relax.op.quantize(source.args[0], scale, zero, -1, str(call.attrs.out_dtype)), shape(call))
+    return relax.op.reshape(relax.op.dequantize(source.args[0], scale, zero, -1, str(call.attrs.out_dtype)), shape(call))
+
+
 @rewrites(*BINARY)
 def behind_binary(call: relax.Call, graph: Graph) -> relax.Expr | None:
     operands = tensors(call)
@@ -127,4 +139,6 @@ def behind_normalisation(call: relax.Call, graph: Graph) -> relax.Expr | None:
     return relax.op.reshape(with_tensors(call, source.args[0]), outer)
 
 
-sink_reshapes = rewrite_pass("sink_reshapes", [no_change, one_reshape, behind_unary, behind_binary, behind_normalisation])
+sink_reshapes = rewrite_pass(
+    "sink_reshapes", [no_change, one_reshape, behind_unary, behind_quantization, behind_binary, behind_normalisation]
+)

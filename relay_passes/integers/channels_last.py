@@ -30,7 +30,7 @@ POOLS = ("relax.nn.avg_pool2d", "relax.nn.max_pool2d")
 
 def quantized(expr: relax.Expr, graph: Graph) -> bool:
     """Whether `expr` is a dequantize, or a transpose of one, or integers themselves."""
-    if dtype(expr) in ("int8", "int16"):
+    if dtype(expr) in ("int8", "uint8", "int16"):
         return True
     source = graph.source(expr)
     while op_name(source) == PERMUTE:

@@ -1,0 +1,53 @@
+"""Quantised networks in integers: layers over bytes, between them float32 that never reaches memory.
+
+    quantize(relu(add(conv2d(dequantize(x), dequantize(w)), dequantize(b))))   ->   quantize(relu(call_tir(conv2d, (x, w, b, scale))), 1)
+    quantize(add(dequantize(x), dequantize(y)))                                ->   the same, in units of the result
+
+Layers become programs whose sums are of bytes; quantize and dequantize stay operators until all are made programs, and fuse with what is
+around them. Whatever else a network does with real numbers it goes on doing.
+"""
+
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir.transform import Pass
+
+from relay_passes.bytes import channels_last, results, unsigned
+from relay_passes.canonicalize_ops import canonicalize_ops
+from relay_passes.choices import Choices
+from relay_passes.fold_constants import compute, known_shape
+from relay_passes.integers import move_dequantize
+from relay_passes.integers.lower_integers import settle
+from relay_passes.integers.programs import Programs
+from relay_passes.rewrite import op_name, rewrite_pass
+from schedules.machine import Machine
+
+fold_around_weights = rewrite_pass("fold_around_weights", [compute, known_shape])  # a dequantize of weights stays what it is
+
+
+def is_quantized(function: relax.Function) -> bool:
+    """Whether anything turns numbers that are computed into bytes."""
+    return any(op_name(binding.value) == "relax.quantize" for block in function.body.blocks for binding in block.bindings)
+
+
+def lower_bytes(machine: Machine, choices: Choices) -> Pass:
+    """The pass for one machine. One without dot products of bytes is faster in floats."""
+
+    @tvm.transform.module_pass(opt_level=0, name="lower_bytes")
+    def run(module: tvm.IRModule, _context: Any) -> tvm.IRModule:
+        functions = {variable: function for variable, function in module.functions_items() if isinstance(function, relax.Function)}
+        if not any(is_quantized(function) for function in functions.values()):
+            return module
+        if choices.choose("quantized", ("bytes", "floats") if machine.int8_dot else ("floats", "bytes")) == "floats":
+            return module
+        module = canonicalize_ops(fold_around_weights(module))
+        programs = Programs(module)
+        for variable in functions:
+            function = settle(module[variable], module, [unsigned.RULES, channels_last.RULES])
+            function = settle(function, module, [results.EARLY, move_dequantize.RULES, [results.result_rule(programs)]])
+            function = settle(function, module, [[results.layer_rule(programs)]])
+            programs.builder.update_func(variable, function)
+        return programs.builder.get()
+
+    return run

@@ -1,0 +1,74 @@
+"""quantize and dequantize of whole tensors as programs of a few vector instructions, which fuse with what is around them.
+
+    quantize(x, scale, zero)     ->   uint8(round(clip(x / scale, -zero, 255 - zero)) + zero), ties to even
+    dequantize(x, scale, zero)   ->   float32(int32(x) - zero) * scale
+
+Rounding is an addition: the sum of a small number and 1.5 * 2^23 has no bits left for a fraction, and its low bits are the whole number.
+"""
+
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.relax.transform.legalize_ops.qdq import _dequantize, _quantize
+
+from relay_passes.rewrite import array, dtype, number
+
+MAGIC = np.float32(1.5 * 2**23)
+BYTES = ("uint8", "int8")
+
+
+def quantized(x: te.Tensor, scale: te.Tensor | None, zero: te.Tensor | None, kind: str) -> te.Tensor:
+    info = np.iinfo(kind)
+
+    def element(*index: tirx.Var) -> tirx.Expr:
+        value = x[index] / scale() if scale is not None else x[index]
+        low, high = tirx.const(info.min, "float32"), tirx.const(info.max, "float32")
+        if zero is not None:
+            low, high = low - zero().astype("float32"), high - zero().astype("float32")
+        held = te.min(te.max(value, low), high)
+        bits = tirx.reinterpret("int32", held + tirx.const(MAGIC, "float32"))
+        return (bits if zero is None else bits + zero().astype("int32")).astype(kind)
+
+    return te.compute(x.shape, element, name="quantize")
+
+
+def dequantized(x: te.Tensor, scale: te.Tensor | None, zero: te.Tensor | None) -> te.Tensor:
+    def element(*index: tirx.Var) -> tirx.Expr:
+        whole = x[index].astype("int32")
+        value = (whole if zero is None else whole - zero().astype("int32")).astype("float32")
+        return value if scale is None else value * scale()
+
+    return te.compute(x.shape, element, name="dequantize")
+
+
+def parameters(call: relax.Call) -> tuple[list[relax.Expr], bool, bool] | None:
+    """The scale and the zero point of a whole tensor, without those that change nothing, and which of them there are."""
+    scale, zero = (array(argument) for argument in list(call.args)[1:])
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1 or scale.dtype != np.float32:
+        return None
+    scaled, moved = number(call.args[1]) != 1.0, number(call.args[2]) != 0.0
+    found = [relax.const(scale.reshape(()), "float32")] if scaled else []
+    return [*found, *([relax.const(zero.reshape(()).astype("int32"), "int32")] if moved else [])], scaled, moved
+
+
+def lower_quantize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    found, kind = parameters(call), str(call.attrs.out_dtype)
+    if found is None or kind not in BYTES or dtype(call.args[0]) != "float32":
+        return _quantize(builder, call)
+    operands, scaled, moved = found
+
+    def program(x: te.Tensor, *rest: te.Tensor) -> te.Tensor:
+        return quantized(x, rest[0] if scaled else None, rest[-1] if moved else None, kind)
+
+    return builder.call_te(program, call.args[0], *operands, primfunc_name_hint="quantize")
+
+
+def lower_dequantize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    found = parameters(call)
+    if found is None or dtype(call.args[0]) not in (*BYTES, "int32", "int16") or dtype(call) != "float32":
+        return _dequantize(builder, call)
+    operands, scaled, moved = found
+
+    def program(x: te.Tensor, *rest: te.Tensor) -> te.Tensor:
+        return dequantized(x, rest[0] if scaled else None, rest[-1] if moved else None)
+
+    return builder.call_te(program, call.args[0], *operands, primfunc_name_hint="dequantize")

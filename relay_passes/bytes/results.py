@@ -1,0 +1,151 @@
+"""What leads to a quantize: the scale of the result goes into the operands', and the operator computes in units of the result.
+
+    quantize(relu(conv2d(...) + b), scale, zero)              ->   quantize(relu(a layer in units of the result), 1, zero)
+    quantize(dequantize(a, s) + dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s / u) + dequantize(b, t / u), 1, zero)
+    quantize(dequantize(a, s) * dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s * t / u) * dequantize(b, 1), 1, zero)
+    quantize(mean(dequantize(a, s)), u, zero)                 ->   quantize(mean(dequantize(a, s / u)), 1, zero)
+    quantize(concat(a, b))                                    ->   concat(quantize(a), quantize(b))
+
+So ONNX Runtime computes: one factor for each operand, nothing divided afterwards.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import relax
+
+from relay_passes.bytes.layers import bias_of, emit, parse
+from relay_passes.integers.island import Operand, Quantization, operand, quantized
+from relay_passes.integers.move_dequantize import zero_dtype
+from relay_passes.integers.programs import Programs
+from relay_passes.rewrite import Graph, Rule, constant, is_tensor, op_name, rewrites
+
+Bounds = tuple[float, float]
+LINEAR = ("relax.mean", "relax.nn.avg_pool2d")
+
+
+def activations(real: relax.Expr, graph: Graph) -> tuple[list[Bounds], relax.Expr]:
+    """The limits that activations set, the last first, and what they limit."""
+    found: list[Bounds] = []
+    call = graph.source(real)
+    while True:
+        name = op_name(call)
+        if name == "relax.nn.relu":
+            found.append((0.0, np.inf))
+        elif name == "relax.nn.relu6":
+            found.append((0.0, 6.0))
+        elif name == "relax.clip":
+            found.append((float(call.args[1].value), float(call.args[2].value)))
+        else:
+            return found, call
+        call = graph.source(call.args[0])
+
+
+def limited(value: relax.Expr, bounds: list[Bounds], output: Quantization) -> relax.Expr:
+    """`value`, in units of the result, within the limits that its bytes do not set by themselves."""
+    info = np.iinfo(output.dtype)
+    for low, high in reversed(bounds):
+        least, most = low / output.one_scale, high / output.one_scale
+        if least > info.min - output.one_zero:
+            value = relax.op.nn.relu(value) if least == 0 else relax.op.maximum(value, relax.const(least, "float32"))
+        if most < info.max - output.one_zero:
+            value = relax.op.minimum(value, relax.const(most, "float32"))
+    return value
+
+
+def in_units(x: Operand, factor: np.float32) -> relax.Expr:
+    """What `x` stands for, with another scale."""
+    scale = constant(np.asarray(factor, "float32"))
+    return relax.op.dequantize(x.value, scale, constant(x.zero.reshape(()).astype(zero_dtype(x))), axis=-1, out_dtype="float32")
+
+
+def bytes_of(value: relax.Expr, output: Quantization) -> relax.Expr:
+    zero = constant(np.asarray(output.one_zero, output.dtype))
+    return relax.op.quantize(value, relax.const(1.0, "float32"), zero, axis=-1, out_dtype=output.dtype)
+
+
+def layer(core: relax.Call, output: Quantization, graph: Graph, programs: Programs) -> relax.Expr | None:
+    """A convolution or dense layer, perhaps with a bias behind it."""
+    found, bias = parse(core, graph), None
+    if found is None and op_name(core) == "relax.add":
+        for position in (0, 1):
+            found = parse(graph.source(core.args[position]), graph)
+            if found is not None:
+                bias = bias_of(core.args[1 - position], found, graph)
+                break
+        if bias is None:
+            return None
+    return emit(found, programs, bias, output.one_scale) if found is not None else None
+
+
+def scaled(core: relax.Call, output: Quantization, graph: Graph) -> relax.Expr | None:
+    """An operator that is linear in each operand, its operands scaled."""
+    name, unit = op_name(core), np.float32(output.one_scale)
+    if name == "relax.dequantize":
+        x = operand(core, graph)
+        return in_units(x, np.float32(x.one_scale) / unit) if x is not None and x.uniform and x.array is None else None
+    if name in LINEAR:
+        x = operand(core.args[0], graph)
+        known = x is not None and x.uniform and x.array is None
+        return relax.Call(core.op, [in_units(x, np.float32(x.one_scale) / unit)], core.attrs) if known and x is not None else None
+    if name not in ("relax.add", "relax.subtract", "relax.multiply"):
+        return None
+    found = [operand(argument, graph) for argument in core.args]
+    pair = [x for x in found if x is not None and x.uniform]
+    if len(pair) < 2 or all(x.array is not None for x in pair):
+        return None
+    a, b = (np.float32(x.one_scale) for x in pair)
+    factors = (a * b / unit, np.float32(1)) if name == "relax.multiply" else (a / unit, b / unit)
+    return relax.Call(core.op, [in_units(x, factor) for x, factor in zip(pair, factors, strict=True)], core.attrs)
+
+
+def result_rule(programs: Programs) -> Rule:
+    @rewrites("relax.quantize")
+    def in_units_of_the_result(call: relax.Call, graph: Graph) -> relax.Expr | None:
+        found = quantized(call, graph)
+        if found is None or not is_tensor(call):
+            return None
+        real, output = found
+        if output.dtype != "uint8" or output.one_scale == 1.0:
+            return None
+        bounds, core = activations(real, graph)
+        if not isinstance(core, relax.Call):
+            return None
+        value = layer(core, output, graph, programs)
+        if value is None:
+            value = scaled(core, output, graph)
+        return bytes_of(limited(value, bounds, output), output) if value is not None else None
+
+    return in_units_of_the_result
+
+
+@rewrites("relax.quantize")
+def same_bytes(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    """A quantize of what has that scale and zero point already."""
+    found, x = quantized(call, graph), operand(call.args[0], graph)
+    return x.value if found is not None and x is not None and x.same(found[1]) else None
+
+
+@rewrites("relax.quantize")
+def before_concat(call: relax.Call, graph: Graph) -> relax.Expr | None:
+    source = graph.source(call.args[0])
+    if op_name(source) != "relax.concat" or quantized(call, graph) is None or not isinstance(graph.source(source.args[0]), relax.Tuple):
+        return None
+    if not graph.once(call.args[0]):
+        return None
+    parts = [relax.Call(call.op, [part, *list(call.args)[1:]], call.attrs) for part in graph.source(source.args[0]).fields]
+    return relax.Call(source.op, [relax.Tuple(parts)], source.attrs)
+
+
+def layer_rule(programs: Programs) -> Rule:
+    @rewrites("relax.nn.conv2d", "relax.matmul")
+    def sums_of_bytes(call: relax.Call, graph: Graph) -> relax.Expr | None:
+        """Where no quantize follows, the result is float32."""
+        found = parse(call, graph)
+        return emit(found, programs) if found is not None else None
+
+    return sums_of_bytes
+
+
+EARLY: list[Rule] = [same_bytes, before_concat]
+Make = Callable[[Programs], Rule]
