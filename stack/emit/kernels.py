@@ -15,6 +15,7 @@ from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
 from stack.emit.nested_math import nested_math
+from stack.emit.parallel_units import parallel_units
 from stack.emit.shield_division import shield_division, unshield_division
 from stack.emit.stack_buffers import stack_buffers
 from stack.emit.vector_math import expand_vector_math, name_vector_math
@@ -66,6 +67,7 @@ def lowering() -> tvm.transform.Sequential:
             t.CommonSubexprElim(),
             name_vector_math,
             nested_math,
+            parallel_units,
             t.prim_func_pass(plain_pointers, opt_level=0, name="plain_pointers"),
             stack_buffers,
             t.LowerTVMBuiltin(),

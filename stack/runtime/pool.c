@@ -1,10 +1,16 @@
 /* A small thread pool, and the entry points that LLVM kernels made by TVM call (tvm/runtime/c_backend_api.h).
 
-   A parallel loop is one closure, called once per task with the task's number; tasks divide the iterations by themselves. There are more
-   tasks than threads. Each thread begins with a share of its own, always the same one, so that what it reads is often what it wrote in the
-   loop before; then it takes what is left of the others' shares, so a worker that the system has put aside holds nobody up. Workers spin
-   for a moment after each loop, since the next one of the same model follows within microseconds, and then sleep on a condition variable.
-   A second thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
+   A parallel loop is one closure over UNITS equal parts of its iterations; called for task t of n, it does the t-th n-th of them, where n
+   divides UNITS. Each thread has a share of the parts, the same in every loop, so that what it reads is mostly what it wrote in the loop before: a line that
+   lies in another core's cache costs ten times as much. It does half of what is left of its share at once, then half of the rest, and so
+   on; when it is through it takes from the others' shares, so a thread that the system has put aside, or slowed down, holds nobody up.
+
+   To start and end a loop costs one line of memory to each worker and one back: the launching thread writes nothing else that the others
+   read, and nobody counts together. A share holds the number of the round beside its next part, so that none has to be set back, and a
+   worker says only once what it did.
+
+   Workers spin between the loops of one run and for a moment after it, since the next run often follows at once, and then sleep on a
+   condition variable. A second thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -15,42 +21,48 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 struct group { void *sync; int32_t tasks; }; /* TVMParallelGroupEnv */
 typedef int (*closure)(int task, struct group *group, void *data);
 
-struct share { /* of one thread: the next of its tasks, on a cache line of its own */
-  atomic_int next;
-  atomic_int core; /* that its thread was last seen on */
-  int own;         /* its place among the shares */
+enum {
+  LINE = 128,    /* bytes that cores fetch from each other at once: two lines of cache */
+  UNITS = STACK_UNITS, /* parts of a loop, a power of two */
+  LEAST = 16,    /* of a share: what is taken at once gets no smaller than this fraction */
+  SPINS = 128,   /* between looks at the clock: one or two microseconds */
+  LINGER = 1000, /* microseconds a worker spins after a run, for the next one */
+  PATIENCE = 10000, /* and inside one, while its thread computes alone */
+};
+
+struct share { /* of one thread */
+  _Alignas(LINE) _Atomic uint64_t next; /* its round and the part to take next; taken from by every thread */
+  int first, end;                       /* parts */
+  int own;                              /* its place among the shares */
   struct stack_pool *pool;
-  char apart[40];
+  _Alignas(LINE) _Atomic uint64_t done; /* round and parts that its thread did in it, anybody's; written by its thread alone */
+  atomic_int core;                      /* that its thread was last seen on */
 };
 
 struct stack_pool {
-  int threads;
+  _Alignas(LINE) atomic_uint round; /* the launching thread writes this line, workers spin on it */
+  closure run;                      /* of the round; changes only while no task is unfinished */
+  void *data;
+  _Alignas(LINE) atomic_flag taken; /* the launching thread's own */
+  _Alignas(LINE) atomic_int sleeping; /* from here on nothing changes in every loop */
+  atomic_int active, failed, closing;
+  int threads, slots; /* shares, and threads unless the system gave fewer */
   pthread_t *workers;
   struct share *shares;
-  atomic_flag taken;
-  atomic_uint round;
-  atomic_int finished, failed, sleeping, closing;
   pthread_mutex_t lock;
   pthread_cond_t wake;
   pid_t process; /* that started the workers: a forked child has none of them */
-  int slots;     /* shares, and threads unless the system gave fewer */
-  closure run;   /* of the round; changes only while no task is unfinished */
-  void *data;
 };
 
-_Static_assert(sizeof(struct share) == 64, "a share is a cache line");
+_Static_assert((UNITS & (UNITS - 1)) == 0, "a task says which parts it does by their number and a power of two");
 
 static _Thread_local struct stack_pool *current;
-
-enum {
-  SPINS = 4000,   /* about a quarter of a millisecond */
-  TASKS_EACH = 8, /* small enough tasks to even out two threads, large enough to cost nothing */
-};
 
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -60,86 +72,122 @@ static inline void relax(void) {
 #endif
 }
 
-/* Run tasks until none is left, those of share `own` first. A task that is taken keeps its round open, so the closure stays valid. */
-static void take_tasks(struct stack_pool *pool, int own) {
+static int64_t microseconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+/* How many parts to take of those from `next` to `end`: about half, a power of two that divides `next`, so that a task can say it. */
+static int portion(int next, int end, int least) {
+  int left = end - next, size = UNITS;
+  while (size > 1 && (next % size || size > left || (size > least && 2 * size > left))) size /= 2;
+  return size;
+}
+
+/* Do parts of `round` until none is left, those of share `own` first; returns how many. Who has taken a part keeps its round open, so the
+   closure stays valid. */
+static int take_tasks(struct stack_pool *pool, int own, uint32_t round) {
+  int count = 0;
   for (int turn = 0; turn < pool->slots; ++turn) {
-    int share = (own + turn) % pool->slots;
+    struct share *share = &pool->shares[(own + turn) % pool->slots];
+    int least = (share->end - share->first) / LEAST;
+    uint64_t seen = atomic_load(&share->next);
     for (;;) {
-      int next = atomic_fetch_add(&pool->shares[share].next, 1);
-      if (next >= TASKS_EACH) break;
-      struct group group = {0, TASKS_EACH * pool->slots};
-      int code = pool->run(share * TASKS_EACH + next, &group, pool->data);
+      int32_t ahead = (int32_t)((uint32_t)(seen >> 32) - round); /* below 0: nobody has taken from it in this round */
+      int next = ahead < 0 ? share->first : (int)(uint32_t)seen;
+      if (ahead > 0 || next >= share->end) break;
+      int size = portion(next, share->end, least);
+      if (!atomic_compare_exchange_weak(&share->next, &seen, (uint64_t)round << 32 | (uint32_t)(next + size))) continue;
+      struct group group = {0, UNITS / size};
+      int code = pool->run(next / size, &group, pool->data);
       if (code) atomic_store(&pool->failed, code);
-      atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
+      count += size;
+      seen = atomic_load(&share->next);
     }
   }
+  return count;
 }
 
 /* Leave a core that another thread of the pool computes on. The system often wakes a worker on the core of the thread that woke it, and
-   takes milliseconds to notice that another core idles: a third of the calls after a pause took twice their time. */
-static void step_aside(struct stack_pool *pool, int own) {
-  int here = sched_getcpu(), taken = 0;
+   takes milliseconds to notice that another core idles: a third of the calls after a pause took twice their time. Returns whether this
+   thread still shares its core. */
+static int step_aside(struct stack_pool *pool, int own) {
+  int here = sched_getcpu(), crowded = 0;
   atomic_store_explicit(&pool->shares[own].core, here, memory_order_relaxed);
   for (int index = 0; index < own; ++index)
-    taken |= atomic_load_explicit(&pool->shares[index].core, memory_order_relaxed) == here;
+    crowded |= atomic_load_explicit(&pool->shares[index].core, memory_order_relaxed) == here;
   cpu_set_t allowed, others;
-  if (!taken || here < 0 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  if (!crowded || here < 0) return 0;
+  if (sched_getaffinity(0, sizeof allowed, &allowed)) return 1;
   others = allowed;
   for (int index = 0; index < pool->slots; ++index) {
     int core = atomic_load_explicit(&pool->shares[index].core, memory_order_relaxed);
     if (core >= 0 && core < CPU_SETSIZE) CPU_CLR(core, &others);
   }
-  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return;
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return 1;
   atomic_store_explicit(&pool->shares[own].core, sched_getcpu(), memory_order_relaxed);
   sched_setaffinity(0, sizeof allowed, &allowed); /* it may go where it likes again */
+  return 0;
+}
+
+/* Spin until there is a round after `seen`; 0 if that takes too long, or if the thread that would start it needs this core. */
+static int spin(struct stack_pool *pool, int own, uint32_t seen) {
+  int64_t started = microseconds();
+  for (;;) {
+    for (int spins = 0; spins < SPINS; ++spins) {
+      if (atomic_load_explicit(&pool->round, memory_order_acquire) != seen) return 1;
+      relax();
+    }
+    int64_t waited = microseconds() - started;
+    if (waited >= (atomic_load_explicit(&pool->active, memory_order_relaxed) ? PATIENCE : LINGER) || step_aside(pool, own)) return 0;
+  }
 }
 
 static void *work(void *argument) {
   struct share *mine = argument;
   struct stack_pool *pool = mine->pool;
-  unsigned seen = 0;
+  uint32_t seen = 0;
   for (;;) {
-    int spins = 0;
-    while (atomic_load_explicit(&pool->round, memory_order_acquire) == seen) {
-      if (++spins < SPINS) { relax(); continue; }
+    if (!spin(pool, mine->own, seen)) {
       pthread_mutex_lock(&pool->lock);
       atomic_fetch_add(&pool->sleeping, 1);
       while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
       atomic_fetch_sub(&pool->sleeping, 1);
       pthread_mutex_unlock(&pool->lock);
+      step_aside(pool, mine->own);
     }
     seen = atomic_load(&pool->round);
-    step_aside(pool, mine->own);
-    take_tasks(pool, mine->own);
     if (atomic_load(&pool->closing)) return NULL;
+    int count = take_tasks(pool, mine->own, seen);
+    if (count) atomic_store_explicit(&mine->done, (uint64_t)seen << 32 | (uint32_t)count, memory_order_release);
   }
 }
 
-static void start_round(struct stack_pool *pool) {
-  atomic_fetch_add(&pool->round, 1);
+static uint32_t start_round(struct stack_pool *pool) {
+  uint32_t round = atomic_fetch_add(&pool->round, 1) + 1;
   if (atomic_load(&pool->sleeping)) {
     pthread_mutex_lock(&pool->lock);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
   }
+  return round;
 }
 
 struct stack_pool *stack_pool_new(int threads) {
-  struct stack_pool *pool = calloc(1, sizeof *pool);
+  struct stack_pool *pool = aligned_alloc(LINE, sizeof *pool);
   if (!pool) return NULL;
-  pool->threads = 1;
-  pool->slots = threads > 1 ? threads : 1;
-  pool->process = getpid();
+  *pool = (struct stack_pool){.threads = 1, .slots = threads > 1 ? threads : 1, .process = getpid()};
   atomic_flag_clear(&pool->taken);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->wake, NULL);
   pool->workers = calloc((size_t)pool->slots, sizeof *pool->workers);
-  pool->shares = aligned_alloc(sizeof *pool->shares, (size_t)pool->slots * sizeof *pool->shares);
+  pool->shares = aligned_alloc(LINE, (size_t)pool->slots * sizeof *pool->shares);
   if (!pool->workers || !pool->shares) return pool; /* which then computes on the calling thread */
   for (int index = 0; index < pool->slots; ++index) {
-    pool->shares[index].own = index;
-    pool->shares[index].pool = pool;
-    atomic_init(&pool->shares[index].next, TASKS_EACH); /* nothing to take before the first round */
+    int first = (int)((int64_t)UNITS * index / pool->slots), end = (int)((int64_t)UNITS * (index + 1) / pool->slots);
+    pool->shares[index] = (struct share){.first = first, .end = end, .own = index, .pool = pool};
+    atomic_init(&pool->shares[index].next, (uint64_t)end); /* of round 0, with nothing to take */
     atomic_init(&pool->shares[index].core, -1);
   }
   for (int index = 1; index < pool->slots; ++index) {
@@ -152,7 +200,7 @@ struct stack_pool *stack_pool_new(int threads) {
 void stack_pool_free(struct stack_pool *pool) {
   if (!pool || pool->process != getpid()) return;
   atomic_store(&pool->closing, 1);
-  start_round(pool); /* with no task to take */
+  start_round(pool); /* which workers leave at once */
   for (int index = 1; index < pool->threads; ++index) pthread_join(pool->workers[index], NULL);
   pthread_mutex_destroy(&pool->lock);
   pthread_cond_destroy(&pool->wake);
@@ -161,7 +209,11 @@ void stack_pool_free(struct stack_pool *pool) {
   free(pool);
 }
 
-void stack_pool_use(struct stack_pool *pool) { current = pool && pool->process == getpid() ? pool : NULL; }
+void stack_pool_use(struct stack_pool *pool) {
+  if (current) atomic_fetch_sub(&current->active, 1);
+  current = pool && pool->process == getpid() ? pool : NULL;
+  if (current) atomic_fetch_add(&current->active, 1);
+}
 
 static int parallel_launch(closure run, void *data, int tasks) {
   struct stack_pool *pool = current;
@@ -172,17 +224,22 @@ static int parallel_launch(closure run, void *data, int tasks) {
   }
   pool->run = run;
   pool->data = data;
-  atomic_store(&pool->failed, 0);
-  atomic_store(&pool->finished, 0);
-  for (int index = 0; index < pool->slots; ++index) atomic_store(&pool->shares[index].next, 0); /* a late worker may begin here already */
   atomic_store_explicit(&pool->shares[0].core, sched_getcpu(), memory_order_relaxed);
-  start_round(pool);
+  uint32_t round = start_round(pool);
   current = NULL; /* a parallel loop inside a parallel loop stays on its thread */
-  take_tasks(pool, 0);
+  int mine = take_tasks(pool, 0, round), finished;
   current = pool;
-  for (int spins = 0; atomic_load_explicit(&pool->finished, memory_order_acquire) < TASKS_EACH * pool->slots; ++spins)
-    if (spins < SPINS) relax(); else sched_yield();
+  for (int spins = 0;; ++spins) {
+    finished = mine;
+    for (int index = 1; index < pool->slots; ++index) {
+      uint64_t done = atomic_load_explicit(&pool->shares[index].done, memory_order_acquire);
+      if (done >> 32 == round) finished += (int)(uint32_t)done;
+    }
+    if (finished == UNITS) break;
+    if (spins < 100 * SPINS) relax(); else sched_yield();
+  }
   int code = atomic_load(&pool->failed);
+  if (code) atomic_store(&pool->failed, 0);
   atomic_flag_clear(&pool->taken);
   return code;
 }

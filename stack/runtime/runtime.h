@@ -3,6 +3,9 @@
 #define STACK_RUNTIME_H
 #include <stddef.h>
 
+/* Iterations of every parallel loop that the emitter writes (stack/emit/parallel_units.py): equal parts of the loop it was made of. */
+enum { STACK_UNITS = 128 };
+
 struct stack_pool;
 
 /* Everything the emitter knows about one model. */

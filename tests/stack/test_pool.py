@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stack.emit.native import RUNTIME
+from stack.emit.parallel_units import UNITS
 
 DRIVER = r"""
 #include "runtime.h"
@@ -31,8 +32,8 @@ struct job { int source[SIZE], result[SIZE], add, fail_at, depth; };
 /* result[i] = source[i] + add, shared out as kernels do it. */
 static int body(int task, struct group *group, void *data) {
   struct job *job = data;
-  int share = (SIZE + group->tasks - 1) / group->tasks;
-  for (int i = task * share; i < (task + 1) * share && i < SIZE; ++i) {
+  int units = (STACK_UNITS + group->tasks - 1) / group->tasks;
+  for (int i = task * units * SIZE / STACK_UNITS; i < (task + 1) * units * SIZE / STACK_UNITS; ++i) {
     if (i == job->fail_at) return 7;
     job->result[i] = job->source[i] + job->add;
   }
@@ -42,8 +43,8 @@ static int body(int task, struct group *group, void *data) {
 /* Inside a parallel loop, another one; scratch memory around it. */
 static int nested(int task, struct group *group, void *data) {
   struct job *jobs = data;
-  int share = (4 + group->tasks - 1) / group->tasks;
-  for (int k = task * share; k < (task + 1) * share && k < 4; ++k) {
+  int units = (STACK_UNITS + group->tasks - 1) / group->tasks;
+  for (int k = task * units * 4 / STACK_UNITS; k < (task + 1) * units * 4 / STACK_UNITS; ++k) {
     int *first = __TVMBackendAllocWorkspace(1, 0, 4 * SIZE, 0, 32), *second = __TVMBackendAllocWorkspace(1, 0, 9 + 5000 * k, 0, 8);
     CHECK(first && second && (uintptr_t)first % 64 == 0 && (uintptr_t)second % 64 == 0);
     memset(second, k, 9 + 5000 * (size_t)k);
@@ -171,6 +172,10 @@ def test_no_sanitizer_complains(sanitizer, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_kernels_have_as_many_parts_as_the_pool_shares_out():
+    assert f"enum {{ STACK_UNITS = {UNITS} }};" in (RUNTIME / "runtime.h").read_text()
+
+
 def test_results_are_right_at_full_speed(tmp_path):
     subprocess.run([str(build(DRIVER, tmp_path, "-O2")), "10"], check=True, timeout=120)
 
@@ -178,11 +183,12 @@ def test_results_are_right_at_full_speed(tmp_path):
 @pytest.mark.parametrize(
     "behind",
     [
-        pytest.param("atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);", id="done with a task"),
-        pytest.param("if (next >= TASKS_EACH) break;", id="took a task"),
-        pytest.param("take_tasks(pool, mine->own);", id="done with a round"),
-        pytest.param("if (++spins < SPINS) { relax(); continue; }", id="about to sleep"),
-        pytest.param("atomic_store(&pool->finished, 0);", id="about to start a round"),
+        pytest.param("if (code) atomic_store(&pool->failed, code);", id="done with a task"),
+        pytest.param("struct group group = {0, UNITS / size};", id="took a task"),
+        pytest.param("int count = take_tasks(pool, mine->own, seen);", id="done with a round"),
+        pytest.param("seen = atomic_load(&pool->round);", id="about to take tasks"),
+        pytest.param("if (!spin(pool, mine->own, seen)) {", id="about to sleep"),
+        pytest.param("pool->data = data;", id="about to start a round"),
     ],
 )
 def test_a_thread_may_be_put_aside_anywhere(behind, tmp_path):
