@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { HUGE_PAGE = 2 << 20 };
+
 struct arena { struct arena *next; char *memory; };
 
 struct stack_model {
@@ -59,11 +61,13 @@ static struct arena *take_arena(struct stack_model *model) {
   if (arena) model->idle = arena->next;
   pthread_mutex_unlock(&model->lock);
   if (arena) return arena;
-  size_t bytes = (model->program->arena_bytes + 4095) / 4096 * 4096;
+  size_t page = model->program->arena_bytes >= HUGE_PAGE ? HUGE_PAGE : 4096;
+  size_t bytes = (model->program->arena_bytes + page - 1) / page * page;
   arena = calloc(1, sizeof *arena);
   if (!arena) return NULL;
-  arena->memory = aligned_alloc(4096, bytes ? bytes : 4096);
+  arena->memory = aligned_alloc(page, bytes ? bytes : page);
   if (!arena->memory) { free(arena); return NULL; }
+  if (page == HUGE_PAGE) madvise(arena->memory, bytes, MADV_HUGEPAGE);
   return arena;
 }
 
