@@ -13,50 +13,16 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from stack import __version__, knobs
+from stack.arguments import Parser, UsageError, add_board, add_decisions, add_inputs, add_model, add_precision, duration, peer, whole
 from stack.errors import BadLibrary, StackError, ToolMissing
 
 REINSTALL = "in Stack's folder, pip install -c constraints.txt -e . brings what it needs"
 OURS = ("stack", "targets", "schedules", "relay_passes")
 ISSUES = "please report it with the model, the command and the output of `STACK_DEBUG=1 stackc ...`"
-
-
-class UsageError(StackError):
-    """The command line itself is wrong."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but errors are ours: one form, raised and not printed."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"`{self.prog} --help` shows how to call it")
-
-
-def shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """NAME=1,3,224,224; a name may itself contain '='."""
-    name, equals, numbers = text.rpartition("=")
-    extents = [extent.strip() for extent in numbers.split(",")] if numbers else []
-    if not (name and equals) or not all(extent.isdecimal() and int(extent) > 0 for extent in extents):
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
-    return name, tuple(map(int, extents))
-
-
-def count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
-    return int(text)
-
-
-def peer(text: str) -> str:
-    known = ("onnxruntime", "openvino")  # stack.peers.PEERS, which imports more than --help should
-    if text not in known:
-        close = get_close_matches(text, known, n=1)
-        raise argparse.ArgumentTypeError(f"no engine is called '{text}'" + (f"; did you mean '{close[0]}'?" if close else ""))
-    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,42 +35,28 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    def add_model(to: argparse.ArgumentParser) -> None:
-        to.add_argument("model", type=Path, metavar="MODEL", help="an ONNX or TFLite file")
-        to.add_argument(
-            "-t",
-            "--target",
-            default="x86",
-            metavar="TARGET",
-            help="what to compile for: a name that `stackc targets` lists, or a board's FILE.toml (default: x86, this machine)",
-        )
-        to.add_argument("--shape", type=shape, action="append", default=[], metavar="NAME=1,3,224,224", help="fix an input's shape")
-        to.add_argument(
-            "--cmsis-nn",
-            type=Path,
-            metavar="PATH",
-            help="Arm's source tree of that name: each layer takes its kernel or ours, whichever counts fewer instructions in QEMU",
-        )
-
-    def add_inputs(to: argparse.ArgumentParser) -> None:
-        to.add_argument("--inputs", type=Path, metavar="IN.npz", help="an array for each input (default: random ones)")
-        to.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
-        to.add_argument("--threads", type=count, metavar="N", help="threads to compute with (default: all cores)")
-
-    def add_board(to: argparse.ArgumentParser) -> None:
-        to.add_argument(
-            "--board",
-            default="",
-            metavar="NAME",
-            help="of a C project: the board, or its FILE.toml, to run on, in QEMU (default: what it is for)",
-        )
-        to.add_argument("--port", default="", metavar="/dev/...", help="of a C project: the serial port of the real board")
-
     added = command("compile", compile_, "compile a model into a library")
     add_model(added)
     added.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write; an older library there is replaced"
     )
+    add_decisions(added)
+
+    added = command("tune", tune, "measure schedules of a model's programs on this machine, and keep the best in a database")
+    add_model(added, with_library=False)
+    added.add_argument("--trials", type=whole, metavar="N", help="candidates to measure (default: 24 a program, 1000 at most)")
+    added.add_argument("--seconds", type=duration, metavar="S", help="time to spend, such as 90, 10m or 2h (default: as the trials take)")
+    added.add_argument(
+        "--database",
+        metavar="URL",
+        help="where results are kept: a file, or postgresql://... (default: STACK_DATABASE, or ~/.local/share/stack/tuning.db)",
+    )
+    added.add_argument("--dask", default="", metavar="ADDRESS", help="measure on the workers of a Dask scheduler instead of here")
+    add_precision(added, "also try products of floats in bfloat16")
+    added.add_argument(
+        "--report", type=Path, nargs="?", const=Path(), metavar="FILE.html", help="write a page about it (default: MODEL-tuning.html)"
+    )
+    added.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default: 0)")
 
     added = command("run", run, "run a library once")
     added.add_argument("library", type=Path, metavar="DIR")
@@ -114,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
     added = command("bench", bench, "time a model beside other engines, all in one run, or count what it costs as firmware")
     add_model(added)
+    add_decisions(added)
     added.add_argument(
         "--against", type=peer, action="append", default=[], metavar="ENGINE", help="onnxruntime or openvino; may be repeated"
     )
@@ -154,14 +107,50 @@ def compile_(arguments: argparse.Namespace) -> None:
     with report.progress() as on_progress:
         from stack.compiler import compile
 
-        shapes = dict(arguments.shape)
-        library = compile(arguments.model, arguments.target, shapes=shapes, cmsis_nn=arguments.cmsis_nn, on_progress=on_progress)
+        library = compile(arguments.model, arguments.target, **decided_by(arguments), on_progress=on_progress)
         library.save(arguments.output)
         spent = str(on_progress)
     fallbacks = [operator["kernel"] for operator in library.manifest["operators"] if operator["rule"] == FALLBACK]
     if library.manifest["container"] == "c":
         return report.show_firmware(arguments.output, library.manifest, spent)
     report.show_library(arguments.output, library.manifest, fallbacks, spent)
+
+
+def decided_by(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What compiling and timing are both told of the model."""
+    if arguments.untuned and arguments.database:
+        raise UsageError("--untuned takes nothing from a database", at=arguments.database, hint="give one of --untuned and --database")
+    names = ("cmsis_nn", "database", "untuned", "precision")
+    return {"shapes": dict(arguments.shape), **{name: getattr(arguments, name) for name in names}}
+
+
+def tune(arguments: argparse.Namespace) -> None:
+    from targets.registry import check_name
+
+    check_name(arguments.target)
+    if not arguments.model.is_file():
+        raise StackError("there is no such file", at=str(arguments.model), hint="name an ONNX or TFLite file")
+    if arguments.trials == 0 and arguments.report is None:
+        raise UsageError("0 trials measure nothing", hint="name how many, or write a page about earlier ones with --report")
+    from stack.tuning import view
+    from stack.tuning.tune import tune
+
+    with view.display() as on_progress:
+        result = tune(
+            arguments.model,
+            arguments.target,
+            shapes=dict(arguments.shape),
+            trials=arguments.trials,
+            seconds=arguments.seconds,
+            database=arguments.database,
+            precision=arguments.precision,
+            dask=arguments.dask,
+            seed=arguments.seed,
+            on_progress=on_progress,
+        )
+    view.show_result(result, shlex.join(["stackc", *sys.argv[1:]]))
+    if result.interrupted:
+        raise KeyboardInterrupt
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -190,14 +179,7 @@ def bench(arguments: argparse.Namespace) -> None:
         from stack.compiler import compile
 
         shapes = dict(arguments.shape)
-        library = compile(
-            arguments.model,
-            arguments.target,
-            shapes=shapes,
-            threads=arguments.threads,
-            cmsis_nn=arguments.cmsis_nn,
-            on_progress=on_progress,
-        )
+        library = compile(arguments.model, arguments.target, **decided_by(arguments), threads=arguments.threads, on_progress=on_progress)
         inputs = samples.inputs(library.inputs, arguments.inputs, arguments.seed)
         on_progress("time", 0, 1)
         if library.manifest["container"] == "c":

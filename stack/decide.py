@@ -22,6 +22,7 @@ import targets
 from schedules.machine import Machine
 from schedules.space import Point, Space
 from schedules.tuning.database import Database, Record, Scope
+from schedules.tuning.jobs import allowed
 from schedules.tuning.task import program_key
 from stack import knobs
 from stack.errors import StackError
@@ -29,11 +30,6 @@ from targets.target import Target
 
 Source = Literal["tuned", "shipped", "predicted", "default"]
 PRECISIONS = ("f32", "bf16")
-
-
-def allowed(point: Point, precision: str) -> bool:
-    """Whether a point keeps the precision that the caller asked for: other ones than float32 are for those who ask."""
-    return point.get("precision", "f32") in ("f32", precision)
 
 
 class Decisions:

@@ -20,6 +20,7 @@ class OperatorTime:
     index: int
     kernel: str
     rule: str
+    source: str  # of its decision: tuned, shipped, predicted or default; empty where none was taken, and in libraries of older versions
     ms: float
     share: float
     gflops: float
@@ -38,6 +39,7 @@ class OperatorCount:
     kernel: str
     rule: str
     shapes: str
+    source: str
     count: int
     share: float
     macs: int
@@ -49,7 +51,7 @@ def count(library: Library, inputs: Mapping[str, Array]) -> list[OperatorCount]:
     total = sum(counts) or 1
     entries = zip(library.manifest["operators"], counts, strict=True)
     return [
-        OperatorCount(index, entry["kernel"], entry["rule"], entry["shapes"], spent, spent / total, entry["macs"])
+        OperatorCount(index, entry["kernel"], entry["rule"], entry["shapes"], entry.get("source", ""), spent, spent / total, entry["macs"])
         for index, (entry, spent) in enumerate(entries)
     ]
 
@@ -68,6 +70,7 @@ def profile(library: Library, inputs: Mapping[str, Array], limits: Limits) -> li
             index=index,
             kernel=entry["kernel"],
             rule=entry["rule"],
+            source=entry.get("source", ""),
             ms=1e3 * spent,
             share=spent / total,
             gflops=entry["flops"] / spent / 1e9 if spent else 0.0,

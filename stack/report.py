@@ -131,6 +131,7 @@ def show_library(folder: Path, manifest: Mapping[str, Any], fallbacks: Sequence[
     out.print(f"compiled   in {spent}")
     out.print(f"target     {manifest['target']['name']}")
     out.print(f"arena      {size(manifest['arena_bytes'])} ({manifest['arena_bytes']} bytes) a call")
+    out.print(f"decisions  {manifest['decided']}")
     out.print(f"operators  {len(manifest['operators'])}, of which {len(fallbacks)} fell to the fallback rule")
     for kernel in dict.fromkeys(fallbacks):
         out.print(f"  fallback: {kernel}")
@@ -155,6 +156,7 @@ def show_firmware(folder: Path, manifest: Mapping[str, Any], spent: str) -> None
         place = f" in {entry['memory']}" if entry["memory"] else ""
         out.print(f"{entry['parameter']:10} {entry['bytes']:,} bytes{place}")
     out.print(f"weights    {manifest['weight_bytes']:,} bytes")
+    out.print(f"decisions  {manifest['decided']}")
     out.print(f"work       {sum(operator['macs'] for operator in operators):,} MACs")
     out.print(f"peak       {cause(manifest)}")
     if "cmsis_nn" in manifest:
@@ -214,10 +216,11 @@ def show_footprint(footprint: "Footprint") -> None:
 
 
 def show_profile(times: Sequence["OperatorTime"], limits: "Limits", threads: int) -> None:
-    made = table("#", "operator", "rule", "ms", "share", "GFLOP/s", "roofline", left=3)
+    made = table("#", "operator", "rule", "decision", "ms", "share", "GFLOP/s", "roofline", left=4)
     for row in sorted(times, key=lambda row: -row.ms):
         rule = f"! {row.rule}" if row.is_fallback else row.rule
-        made.add_row(str(row.index), row.kernel, rule, f"{row.ms:.4f}", f"{row.share:.1%}", f"{row.gflops:.1f}", f"{row.roofline:.0%}")
+        numbers = f"{row.ms:.4f}", f"{row.share:.1%}", f"{row.gflops:.1f}", f"{row.roofline:.0%}"
+        made.add_row(str(row.index), row.kernel, rule, row.source, *numbers)
     out = console()
     out.print(made)
     speeds = ", ".join(f"{speed / 1e9:.1f} GB/s within {size(room)}" for room, speed in limits.bandwidths)
@@ -230,10 +233,11 @@ def show_profile(times: Sequence["OperatorTime"], limits: "Limits", threads: int
 
 def show_counts(rows: Sequence["OperatorCount"], unit: str, board: str) -> None:
     """The operators of a C project, the most expensive first."""
-    made = table("#", "operator", "shapes", "rule", unit, "share", "MACs", "per MAC", left=4)
+    made = table("#", "operator", "shapes", "rule", "decision", unit, "share", "MACs", "per MAC", left=5)
     for row in sorted(rows, key=lambda row: -row.count):
         each = f"{row.count / row.macs:.2f}" if row.macs else ""
-        made.add_row(str(row.index + 1), row.kernel, row.shapes, row.rule, f"{row.count:,}", f"{row.share:.1%}", f"{row.macs:,}", each)
+        numbers = f"{row.count:,}", f"{row.share:.1%}", f"{row.macs:,}", each
+        made.add_row(str(row.index + 1), row.kernel, row.shapes, row.rule, row.source, *numbers)
     out = console()
     out.print(made)
     total, macs = sum(row.count for row in rows), sum(row.macs for row in rows)

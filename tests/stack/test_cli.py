@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from stack import cli, compiler, peers
+from stack import arguments, cli, compiler, peers
 from stack.errors import ToolMissing
 
 
@@ -151,7 +151,7 @@ def test_a_shape_that_cannot_be_read(text, capsys, model_file, tmp_path):
 
 
 def test_a_shape_may_have_an_equals_sign_in_its_name():
-    assert cli.shape("a=b:0=1,3") == ("a=b:0", (1, 3))
+    assert arguments.shape("a=b:0=1,3") == ("a=b:0", (1, 3))
 
 
 def test_a_foreign_folder_is_refused_before_anything_is_compiled(capsys, model_file, tmp_path):
@@ -263,7 +263,7 @@ def test_an_unknown_peer_gets_the_nearest(capsys, model_file):
 
 def test_the_peers_of_the_command_line_are_those_there_are():
     for name in peers.PEERS:
-        assert cli.peer(name) == name
+        assert arguments.peer(name) == name
 
 
 def test_a_peer_that_is_not_installed_comes_with_the_command(capsys, model_file, monkeypatch):

@@ -1,0 +1,169 @@
+"""The whole model with what was decided: does it compute the same, and how fast is it?
+
+A decision was checked on its program alone before. Here all of them work together, on the model's own weights; where an output is spoilt,
+the programs whose decision does it are found by halves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from schedules.space import Point, Space
+from schedules.tuning.database import Database
+from schedules.tuning.task import program_key
+from stack import peers
+from stack.bench import interleave
+from stack.compiler import build
+from stack.decide import Decisions, Source
+from stack.emit.library_sources import NOTHING
+from stack.errors import StackError
+from stack.graph import Graph
+from stack.library import Library, checked_threads
+from stack.measure.candidate import wrong
+from stack.samples import draw
+from targets.runner import Array
+
+SEEDS = (0, 1)
+TOLERANCE = {"f32": 1e-3, "bf16": 5e-2}  # of an output's largest value
+MOST_DROPPED = 8
+Outputs = Sequence[Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`dropped` names the programs whose decision was taken back; `before` and `after` are in milliseconds, or instructions."""
+
+    before: float
+    after: float
+    difference: float
+    reference: str
+    dropped: Sequence[str] = ()
+    choices_dropped: bool = False
+
+
+class Some(Decisions):
+    """The database's decisions for some programs, the default for all others."""
+
+    keep: frozenset[str] = frozenset()
+
+    def decide(self, program: tirx.PrimFunc, space: Space) -> tuple[Point, Source]:
+        return super().decide(program, space) if program_key(program) in self.keep else (space.default, "default")
+
+
+@dataclass
+class Check:
+    """One model, its graph as it is (`module`) and as it was chosen (`chosen`)."""
+
+    graph: Graph
+    module: tvm.IRModule
+    chosen: tvm.IRModule
+    database: Database
+    precision: str
+    model: Path | None
+    shapes: Mapping[str, Sequence[int]]
+    threads: int = field(default_factory=lambda: checked_threads(None))
+
+    def run(self) -> Checked:
+        untuned = self.library(self.module, frozenset())
+        inputs = [draw(untuned.inputs, seed) for seed in SEEDS]
+        plain = [untuned.run(arrays) for arrays in inputs]
+        reference, said = self.reference(untuned, inputs, plain)
+        rounds = self.graph.family.container != "c"
+        allowed = max(TOLERANCE[self.precision], 4 * worst(plain, reference))
+
+        def spoilt(keep: frozenset[str]) -> float | None:
+            """How far the outputs are off with the decisions for `keep`, None where they are right."""
+            outputs = [self.library(self.chosen, keep).run(arrays) for arrays in inputs]
+            return None if integers_equal(outputs, plain, rounds) and worst(outputs, reference) <= allowed else worst(outputs, reference)
+
+        names = {program_key(f): v.name_hint for v, f in self.chosen.functions.items() if isinstance(f, tirx.PrimFunc)}
+        keep, dropped = frozenset(names), list[str]()
+        choices_dropped = False
+        while spoilt(keep) is not None:
+            if not keep or spoilt(frozenset()) is not None:
+                choices_dropped, self.chosen = True, self.module
+                names = {program_key(f): v.name_hint for v, f in self.chosen.functions.items() if isinstance(f, tirx.PrimFunc)}
+                keep = frozenset(names) - set(dropped)
+                continue
+            guilty = halve(sorted(keep), lambda some: spoilt(frozenset(some)) is not None)
+            for key in guilty:
+                self.drop(key)
+                dropped.append(names[key])
+            if len(dropped) > MOST_DROPPED:
+                keep = frozenset()
+        tuned = self.library(self.chosen, keep)
+        before, after = self.times(untuned, tuned, inputs[0])
+        return Checked(before, after, worst([tuned.run(arrays) for arrays in inputs], reference), said, dropped, choices_dropped)
+
+    def library(self, module: tvm.IRModule, keep: frozenset[str]) -> Library:
+        decisions = Some(self.graph.target, self.database, precision=self.precision)
+        decisions.keep = keep
+        family = self.graph.family
+        return build(
+            module, self.graph.signature, self.graph.target, family, decisions, family.rules, NOTHING, self.threads, lambda *_: None
+        )
+
+    def reference(self, library: Library, inputs: Sequence[Mapping[str, Array]], plain: Outputs) -> tuple[Outputs, str]:
+        """ONNX Runtime's outputs where it is installed and runs the model as the untuned library does, else those of that library."""
+        if self.model is None or self.model.suffix != ".onnx":
+            return plain, "the untuned library"
+        try:
+            run = peers.onnxruntime(self.model, self.shapes, self.threads)
+            names = [tensor.name for tensor in library.outputs]
+            outputs = [dict(zip(names, map(np.asarray, run(arrays)), strict=True)) for arrays in inputs]
+        except StackError:
+            return plain, "the untuned library"
+        except Exception:  # whatever it refuses, a model of another producer or an operator: it is no judge then
+            return plain, "the untuned library"
+        return outputs, "ONNX Runtime"
+
+    def times(self, untuned: Library, tuned: Library, arrays: Mapping[str, Array]) -> tuple[float, float]:
+        if untuned.manifest["container"] == "c":
+            return sum(untuned.profile(arrays)), sum(tuned.profile(arrays))
+        took = interleave({"before": lambda x: list(untuned.run(x).values()), "after": lambda x: list(tuned.run(x).values())}, arrays)
+        return median(took["before"]), median(took["after"])
+
+    def drop(self, key: str) -> None:
+        scope = Decisions(self.graph.target).scope
+        for precision in dict.fromkeys(("f32", self.precision)):
+            record = self.database.best(key, scope, precision)
+            if record is not None:
+                self.database.drop(record, "spoils the outputs of a whole model")
+
+
+def halve(keys: Sequence[str], wrong: Callable[[Sequence[str]], bool]) -> list[str]:
+    """One of `keys` that is wrong alone, or where halves are only wrong together the smallest part that still is."""
+    while len(keys) > 1:
+        middle = len(keys) // 2
+        half = next((half for half in (keys[:middle], keys[middle:]) if wrong(half)), None)
+        if half is None:
+            break
+        keys = half
+    return list(keys)
+
+
+def integers_equal(outputs: Outputs, plain: Outputs, rounds: bool) -> bool:
+    """Integers are computed exactly, whatever the schedule. Only where they are rounded from floats may a few differ by one."""
+    pairs = [(ours[name], theirs[name]) for ours, theirs in zip(outputs, plain, strict=True) for name in ours]
+    return not any(wrong(one, other, str(one.dtype), "f32", rounds) for one, other in pairs if one.dtype.kind in "iub")
+
+
+def worst(outputs: Outputs, reference: Outputs) -> float:
+    """The largest difference between floats, over the largest value of its output; infinite where one of them is no number."""
+    found = 0.0
+    for ours, theirs in zip(outputs, reference, strict=True):
+        for name, array in ours.items():
+            if array.dtype.kind in "iub":
+                continue
+            one, other = array.astype(np.float64), theirs[name].astype(np.float64).reshape(array.shape)
+            finite = np.isfinite(other)
+            if not np.array_equal(finite, np.isfinite(one)):
+                return float("inf")
+            scale = max(float(np.max(np.abs(other[finite]), initial=0.0)), float(np.finfo(np.float32).tiny))
+            found = max(found, float(np.max(np.abs(one[finite] - other[finite]), initial=0.0)) / scale)
+    return found

@@ -1,0 +1,158 @@
+"""One run of tuning: what the database knows of the model's programs, the search that adds to it, and what comes out.
+
+run = Run(variants, database, "f32", Budget(trials=500), seed=0, tell=print)
+run.search(runner)     # -> why it ended; every measurement is in the database
+run.choose()           # -> which way the graph passes go, kept there as well
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from schedules.space import Point
+from schedules.tuning.database import Database, Record, Scope
+from schedules.tuning.jobs import Work, allowed, precision_of
+from schedules.tuning.measurement import Measurement, Runner
+from schedules.tuning.rounds import Budget, Rounds, State
+from schedules.tuning.strategy import Random
+from stack.roofline import Limits, measure
+from stack.tuning.graph import Variants
+from stack.tuning.progress import Progress, TaskRow
+from stack.tuning.session import Session, session_key
+
+VARIANT = 0.5  # what a call counts that only another way of the graph makes, until that way is chosen
+
+
+class Run:
+    """States of all tasks, filled with what was measured before."""
+
+    def __init__(
+        self, variants: Variants, database: Database, precision: str, budget: Budget, seed: int, tell: Callable[[Progress], None]
+    ) -> None:
+        target = variants.graph.target
+        self.variants, self.database, self.precision, self.budget, self.tell = variants, database, precision, budget, tell
+        self.scope = Scope.of(target.name, target.machine)
+        self.seconds_are_costs = variants.graph.family.container == "native"
+        self.unit = "seconds" if self.seconds_are_costs else "instructions"
+        self.limits: Limits | None = None
+        self.states = {key: self.state(work, work.task.calls) for key, work in variants.base.items()}
+        self.states |= {key: self.state(work, VARIANT * work.task.calls) for key, work in variants.extra.items()}
+        self.session = Session.open(database, session_key(variants.graph.key, self.scope, precision), budget, seed)
+        self.strategy = Random(seed, self.session.random)
+        self.began, self.resumed_at = time.monotonic(), self.session.trials
+        self.failures: Counter[str] = Counter()
+
+    def state(self, work: Work, weight: float) -> State:
+        state = State(work, weight)
+        for record in self.database.records(work.task.key, self.scope):
+            if work.task.space.holds(record.point) and allowed(record.point, self.precision):
+                state.learn(record)
+        state.barren, state.failures = 0, Counter()
+        return state
+
+    def search(self, runner: Runner) -> str:
+        """Measure until the budget is used or nothing is to be gained."""
+        self.unit = runner.unit
+        if self.seconds_are_costs:
+            self.limits = measure(threads=1)
+        for state in self.states.values():
+            task = state.work.task
+            self.database.add_program(task.key, task.name, task.space.rule, state.work.job.program)
+            state.least = self.limits.seconds(state.work.flops, state.work.bytes) if self.limits else None
+        self.began = time.monotonic()
+        rounds = Rounds(
+            states=list(self.states.values()),
+            runner=runner,
+            make=lambda state, point, measurement: self.record(state, point, measurement, runner.unit),
+            keep=self.database.record,
+            strategy=self.strategy,
+            budget=self.budget,
+            on_change=self.changed,
+            trials=self.session.trials,
+            seconds=self.session.seconds,
+        )
+        self.session.save()
+        stopped = rounds.run()
+        self.changed(rounds)
+        self.session.finished = stopped
+        return stopped
+
+    def close(self) -> None:
+        self.session.save()
+        self.session.save_log(now=True)
+
+    def record(self, state: State, point: Point, measurement: Measurement, unit: str) -> Record:
+        failed = measurement.failure is not None or not math.isfinite(measurement.cost)
+        if measurement.failure:
+            self.failures[measurement.failure] += 1
+        return Record(
+            program=state.key,
+            rule=state.work.task.space.rule,
+            scope=self.scope,
+            point=point,
+            cost=None if failed else measurement.cost,
+            unit=unit,
+            spread=0.0 if failed else measurement.spread,
+            settled=measurement.settled,
+            failure=measurement.failure,
+            detail=measurement.detail[:500],
+            device=measurement.device,
+            precision=precision_of(point),
+        )
+
+    def changed(self, rounds: Rounds) -> None:
+        grown = rounds.trials != self.session.trials
+        self.session.trials, self.session.seconds, self.session.random = rounds.trials, rounds.seconds, self.strategy.random_state()
+        progress = self.progress("measure")
+        if grown:
+            self.session.log["latency"].append([rounds.trials, round(rounds.seconds, 2), progress.latency])
+            self.session.save()
+            self.session.save_log()
+        self.tell(progress)
+
+    def progress(self, stage: str) -> Progress:
+        return Progress(
+            stage=stage,
+            unit=self.unit,
+            rows=[self.row(state) for state in self.states.values()],
+            trials=self.session.trials,
+            most_trials=self.budget.trials,
+            seconds=self.session.seconds,
+            most_seconds=self.budget.seconds,
+            made=self.session.trials - self.resumed_at,
+            lasted=time.monotonic() - self.began,
+            failures=dict(self.failures),
+            resumed=self.session.resumed,
+        )
+
+    def row(self, state: State) -> TaskRow:
+        task, base = state.work.task, self.variants.base
+        return TaskRow(
+            key=task.key,
+            name=task.name,
+            rule=task.space.rule,
+            calls=base[task.key].task.calls if task.key in base else 0,
+            points=task.space.size,
+            default=state.default,
+            best=state.cost,
+            now=state.now,
+            least=state.least,
+            trials=state.trials,
+        )
+
+    def known(self) -> dict[str, float]:
+        return {key: state.cost for key, state in self.states.items() if state.cost is not None}
+
+    def latency(self, choices: Mapping[str, str]) -> float:
+        return self.variants.cost(self.known(), choices)
+
+    def choose(self) -> dict[str, str]:
+        """The cheapest way through the graph, which compiling takes from then on."""
+        if not self.variants.places:
+            return {}
+        return self.keep_choices(self.variants.cheapest(self.known())[0])
+
+    def keep_choices(self, choices: dict[str, str]) -> dict[str, str]:
+        self.database.save_graph(self.variants.graph.key, self.scope, choices, self.latency(choices))
+        return choices
