@@ -4,10 +4,14 @@ from schedules.cpu.batch_matmul import batch_matmul
 from schedules.cpu.conv2d import conv2d
 from schedules.cpu.conv2d_plane import conv2d_plane
 from schedules.cpu.depthwise import depthwise
+from schedules.cpu.dot_batch_matmul import dot_batch_matmul
+from schedules.cpu.dot_conv2d import dot_conv2d
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
 from schedules.cpu.matmul import packed_matmul
 from schedules.cpu.packed_batch import packed_batch
 from schedules.cpu.reduction import reduction
 
-RULES = [conv2d, conv2d_plane, depthwise, packed_matmul, packed_batch, batch_matmul, elementwise, reduction, fallback]
+RULES = [
+    dot_conv2d, dot_batch_matmul, conv2d, conv2d_plane, depthwise, packed_matmul, packed_batch, batch_matmul, elementwise, reduction, fallback,
+]  # fmt: skip

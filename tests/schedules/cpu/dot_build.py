@@ -1,0 +1,65 @@
+"""Build integer layers for machines with and without dot-product instructions, run them, and compare every element."""
+
+import ctypes
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+
+from schedules.machine import Machine
+from schedules.space import Point, Space
+from stack.emit.kernels import build_object
+from targets.x86.detect import cpu_flags
+from tests.schedules.cpu.dot_programs import Layer, Result, inputs, reference
+from tests.schedules.cpu.programs import AVX2, AVX512, aligned, pool
+
+VNNI = Machine(cores=2, vector_bytes=64, vector_registers=32, int8_dot=True)
+EVERY = {"avx2": (AVX2, "haswell", "avx2"), "avx512": (AVX512, "skylake-avx512", "avx512bw"), "vnni": (VNNI, "cascadelake", "avx512_vnni")}
+MACHINES = {name: machine for name, (machine, _, flag) in EVERY.items() if flag in cpu_flags()}
+
+
+@dataclass(frozen=True)
+class Case:
+    layer: Layer
+    result: Result
+    space: Space
+    point: Point
+
+
+def check(cases: Sequence[Case], machine: str) -> None:
+    """All of them in one library."""
+    target = tvm.target.Target({"kind": "llvm", "mcpu": EVERY[machine][1]})
+    with tempfile.TemporaryDirectory(prefix="stack-test-") as folder:
+
+        def build(index: int) -> Path:
+            case, file = cases[index], Path(folder) / f"{index}.o"
+            function = case.space.apply(case.point).mod["main"]
+            build_object(function.with_attr("global_symbol", f"kernel{index}"), target, file)
+            return file
+
+        with ThreadPoolExecutor(2) as workers:
+            objects = list(workers.map(build, range(len(cases))))
+        file = Path(folder) / "all.so"
+        subprocess.run(["cc", "-shared", "-pthread", "-o", str(file), *map(str, objects), str(pool()), "-lm"], check=True)
+        library = ctypes.CDLL(str(file))
+        for index, case in enumerate(cases):
+            given = inputs(case.layer, case.result, seed=index)
+            arrays = [aligned(array.shape, str(array.dtype)) for array in given]
+            for array, values in zip(arrays, given, strict=True):
+                array[...] = values
+            guarded = aligned((int(np.prod(case.layer.out)) + 64,), case.result.dtype)
+            guarded[...] = 77
+            arrays.append(guarded)
+            assert library[f"kernel{index}"](*(ctypes.c_void_p(array.ctypes.data) for array in arrays)) == 0
+            expected = reference(case.layer, case.result, given)
+            made, behind = guarded[:-64].reshape(case.layer.out), guarded[-64:]
+            if case.result.dtype == "float32":
+                np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5, err_msg=str((case.layer, case.result, case.point)))
+            else:
+                np.testing.assert_array_equal(made, expected, err_msg=str((case.layer, case.result, case.point)))
+            assert (behind == 77).all(), f"stored behind the result: {case.layer}, {case.point}"
