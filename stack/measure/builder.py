@@ -159,8 +159,12 @@ class Builder:
                 raise Refused("does not build", "its constants have no form for this point") from None
             files = [write(made.with_suffix(f".{index}"), array) for index, array in enumerate(packed)]
             fresh = [Argument("constant", array.shape, str(array.dtype), file) for array, file in zip(packed, files, strict=True)]
-            by_role = {role: [each for each in arguments if each.role == role] for role in ("input", "output")}
-            arguments = [*by_role["input"], *fresh, *by_role["output"]]
+            if known.space.in_place:
+                ready = iter(fresh)
+                arguments = [next(ready) if each.role == "constant" else each for each in arguments]
+            else:
+                by_role = {role: [each for each in arguments if each.role == role] for role in ("input", "output")}
+                arguments = [*by_role["input"], *fresh, *by_role["output"]]
         function = known.space.apply(request.point).mod["main"]
         shapes = [(tuple(int(extent) for extent in each.shape), str(each.dtype)) for each in function.params]
         assert shapes == [(tuple(each.shape), each.dtype) for each in arguments], f"the kernel takes {shapes}"

@@ -21,7 +21,7 @@ class Argument:
     """One parameter of a kernel. `role` is input, constant or output; `file` has its bytes, of an output those that are right."""
 
     role: str
-    shape: Sequence[int]
+    shape: tuple[int, ...]
     dtype: str
     file: Path
 

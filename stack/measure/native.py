@@ -7,7 +7,9 @@ just written by the layer before; the core is this process's own, and warm. Impo
 """
 
 import ctypes
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,19 @@ import numpy as np
 from stack.measure.candidate import Argument, Array, Candidate, storage, wrong
 from stack.measure.serve import Refused, serve
 
+RUNTIME = [f"__TVMBackend{name}" for name in ("ParallelLaunch", "ParallelBarrier", "AllocWorkspace", "FreeWorkspace")]
 MOST = 32  # arguments of a kernel; timing.c says the same
 ALIGN = 64
-TINY = 2 << 10  # bytes of constants that stay in the nearest cache whatever a network does in between... a few lines
+TINY = 1 << 10  # bytes of constants: a few lines, which cost nothing wherever they come from
 HOPELESS = 1.5  # times the cheapest so far
 FIRST = 3  # runs that tell a hopeless one
 WARM = 1e-3  # seconds of calls before times count
 BLOCK = 4e-3  # seconds of calls between two looks at the spread
-ENOUGH = 0.005  # of the median, as the standard error of it
-AT_LEAST, AT_MOST = 8, 0.15  # runs, and seconds, of one measurement
+NEAR = 1.1  # times the cheapest so far: where it matters which of the two is cheaper, more calls tell
+ENOUGH = {True: 0.005, False: 0.02}  # of the median, as the standard error of it; where it is near, and elsewhere
+AT_LEAST = 8  # calls
+AT_MOST = {True: 0.1, False: 0.04}  # seconds of calls
+BY_THE_CLOCK = 0.5  # seconds: others may have the core most of the time
 
 
 @dataclass(frozen=True)
@@ -47,30 +53,40 @@ class Timed:
 
 
 class Buffers:
-    """Arrays at addresses as a network has them, kept alive as long as this is."""
+    """Arrays at addresses as a network has them, for one candidate after the other: what the next one shares with the last one stays."""
 
-    def __init__(self, arguments: Sequence[Argument], private: int) -> None:
+    def __init__(self, private: int) -> None:
+        self.private = private
+        self.arrays: dict[Argument, list[Array]] = {}
+
+    def place(self, arguments: Sequence[Argument]) -> None:
+        """Arrays for `arguments`: constants as often as it takes for them to be out of the private caches when their turn comes again."""
         constant = sum(argument.bytes for argument in arguments if argument.role == "constant")
-        self.sets = 1 if constant <= TINY else max(1, -(-2 * private // constant))
-        roles = [argument.role for argument in arguments]
-        once = [aligned(argument.shape, argument.dtype) if argument.role == "output" else copy(argument.read()) for argument in arguments]
-        self.arrays = [
-            [array if role != "constant" or index == 0 else copy(array) for array, role in zip(once, roles, strict=True)]
-            for index in range(self.sets)
-        ]
-        self.outputs = [array for array, role in zip(once, roles, strict=True) if role == "output"]
-        inputs = [array for array, role in zip(once, roles, strict=True) if role == "input"]
-        flat = [array.ctypes.data for each in self.arrays for array in [*each, *[each[-1]] * (MOST - len(each))]]
+        self.sets = 1 if constant <= TINY else max(1, -(-2 * self.private // constant))
+        kept = self.arrays
+        self.arrays = {argument: kept[argument] if argument in kept else self.make(argument) for argument in arguments}
+        rows = [[self.arrays[each][index % len(self.arrays[each])].ctypes.data for each in arguments] for index in range(self.sets)]
+        flat = [address for row in rows for address in [*row, *[row[-1]] * (MOST - len(row))]]
         self.table = (ctypes.c_void_p * len(flat))(*flat)
+        inputs = [self.arrays[each][0] for each in arguments if each.role == "input"]
         ranges = [number for array in inputs for number in (array.ctypes.data, array.nbytes)]
         self.touched, self.touches = (ctypes.c_void_p * max(1, len(ranges)))(*ranges), len(inputs)
+        self.outputs = [self.arrays[each][0] for each in arguments if each.role == "output"]
+        for output in self.outputs:
+            output.reshape(-1).view(np.uint8)[...] = 0xA5  # bytes that stand for nothing
+
+    def make(self, argument: Argument) -> list[Array]:
+        if argument.role == "output":
+            return [aligned(argument.shape, argument.dtype)]
+        source = argument.read()
+        return [copy(source) for _ in range(self.sets if argument.role == "constant" else 1)]
 
 
 def aligned(shape: Sequence[int], dtype: str) -> Array:
-    """An array of bytes that stand for nothing, at an address as in an arena."""
+    """An array at an address as in an arena."""
     kind = storage(dtype)
     count = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    raw = np.full(count + ALIGN, 0xA5, np.uint8)
+    raw = np.empty(count + ALIGN, np.uint8)
     start = -raw.ctypes.data % ALIGN
     return raw[start : start + count].view(kind).reshape(tuple(shape))
 
@@ -85,91 +101,75 @@ class Timer:
     """The library of timing.c, with the functions that kernels call."""
 
     def __init__(self, environment: Environment) -> None:
-        self.private = environment.private
+        self.buffers = Buffers(environment.private)
         self.runtime = ctypes.CDLL(str(environment.library))
         self.runtime.stack_pool_new.restype = ctypes.c_void_p
         if environment.threads > 1:
             self.runtime.stack_pool_use(ctypes.c_void_p(self.runtime.stack_pool_new(environment.threads)))
-        self.kept: tuple[Sequence[Argument], Buffers] | None = None
 
-    def load(self, library: Path) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
+    @contextmanager
+    def loaded(self, library: Path) -> Iterator[ctypes.c_void_p]:
         """The kernel in `library`, with the functions of the runtime that it calls put into the variables it has for them."""
         loaded = ctypes.CDLL(str(library))
-        for name in ("ParallelLaunch", "ParallelBarrier", "AllocWorkspace", "FreeWorkspace"):
-            variable = f"__TVMBackend{name}"
-            try:
-                wanted = ctypes.c_void_p.in_dll(loaded, variable)
-            except ValueError:
-                continue
-            wanted.value = ctypes.c_void_p.in_dll(self.runtime, variable).value
-        return loaded, ctypes.cast(loaded.candidate, ctypes.c_void_p)
+        try:
+            for variable in RUNTIME:
+                with suppress(ValueError):  # of a kernel that does not call it
+                    function = ctypes.c_void_p.in_dll(self.runtime, variable).value
+                    ctypes.c_void_p.in_dll(loaded, variable).value = function
+            yield ctypes.cast(loaded.candidate, ctypes.c_void_p)
+        finally:
+            ctypes.CDLL(None).dlclose(ctypes.c_void_p(loaded._handle))
 
-    def call(self, kernel: ctypes.c_void_p, buffers: Buffers, first: int, runs: int) -> list[float]:
-        seconds = (ctypes.c_double * runs)()
-        code = self.runtime.stack_time(
-            kernel, buffers.table, buffers.sets, first, runs, buffers.touched, buffers.touches, ctypes.byref(seconds)
-        )
+    def call(self, kernel: ctypes.c_void_p, first: int, runs: int) -> list[float]:
+        seconds, places = (ctypes.c_double * runs)(), self.buffers
+        code = self.runtime.stack_time(kernel, places.table, places.sets, first, runs, places.touched, places.touches, seconds)
         if code:
             raise Refused("out of memory", f"the kernel got no scratch memory (code {code})")
         return list(seconds)
 
-    def buffers(self, arguments: Sequence[Argument]) -> Buffers:
-        """Arrays for `arguments`, which are often those of the last candidate."""
-        if self.kept is None or self.kept[0] != arguments:
-            self.kept = None
-            self.kept = arguments, Buffers(arguments, self.private)
-        for output in self.kept[1].outputs:
-            output.reshape(-1).view(np.uint8)[...] = 0xA5
-        return self.kept[1]
-
     def run(self, library: Path, arguments: Sequence[Argument]) -> list[Array]:
         """The outputs of one call."""
-        loaded, kernel = self.load(library)
-        buffers = self.buffers(arguments)
-        self.call(kernel, buffers, 0, 1)
-        unload(loaded)
-        return buffers.outputs
+        with self.loaded(library) as kernel:
+            self.buffers.place(arguments)
+            self.call(kernel, 0, 1)
+        return self.buffers.outputs
 
     def time(self, request: tuple[Candidate, float]) -> Timed:
         """Compare, then time; Refused where the numbers are wrong."""
         candidate, best = request
-        loaded, kernel = self.load(candidate.library)
-        buffers = self.buffers(candidate.arguments)
-        self.call(kernel, buffers, 0, 1)
         expected = [argument for argument in candidate.arguments if argument.role == "output"]
-        for output, argument in zip(buffers.outputs, expected, strict=True):
-            if difference := wrong(output, argument.read(), argument.dtype, candidate.precision, candidate.rounds):
-                raise Refused("wrong result", difference)
-        timed = settle(lambda first, runs: self.call(kernel, buffers, first, runs), best)
-        unload(loaded)
-        return timed
+        with self.loaded(candidate.library) as kernel:
+            for output, argument in zip(self.run(candidate.library, candidate.arguments), expected, strict=True):
+                if difference := wrong(output, argument.read(), argument.dtype, candidate.precision, candidate.rounds):
+                    self.buffers.arrays = {}  # whatever it wrote elsewhere
+                    raise Refused("wrong result", difference)
+            return settle(lambda first, runs: self.call(kernel, first, runs), best)
 
 
-def unload(library: ctypes.CDLL) -> None:
-    ctypes.CDLL(None).dlclose(ctypes.c_void_p(library._handle))
-
-
-def settle(call: Any, best: float) -> Timed:
+def settle(call: Callable[[int, int], list[float]], best: float) -> Timed:
     """Call until the median is known, or is known not to matter. `call(first, runs)` gives seconds, below 0 where one says nothing."""
-    done, seconds = FIRST, [each for each in call(0, FIRST) if each > 0]
+    began, done = time.monotonic(), FIRST
+    seconds = [each for each in call(0, FIRST) if each > 0]
     while not seconds:
         seconds = [each for each in call(done, FIRST) if each > 0]
         done += FIRST
     fastest = min(seconds)
     if fastest > HOPELESS * best:
         return summary(seconds, False)
-    warm = int(WARM / fastest)
-    if warm > 0:
-        call(done, min(warm, 1000))
+    warm = min(1000, int(WARM / fastest))
+    if warm > FIRST:
+        call(done, warm)
         done, seconds = done + warm, []
     spent = sum(seconds)
     while True:
         runs = max(1, min(200, int(BLOCK / fastest)))
-        block = [each for each in call(done, runs) if each > 0]
+        seconds += [each for each in call(done, runs) if each > 0]
         done, spent = done + runs, spent + runs * fastest
-        seconds += block
-        enough = len(seconds) >= AT_LEAST and error(seconds) <= ENOUGH
-        if seconds and (enough or (spent >= AT_MOST and len(seconds) >= FIRST) or spent >= 10 * AT_MOST):
+        if len(seconds) < FIRST:
+            continue
+        near = bool(np.median(seconds) < NEAR * best)
+        known = len(seconds) >= AT_LEAST and error(seconds) <= ENOUGH[near]
+        if known or spent >= AT_MOST[near] or time.monotonic() - began >= BY_THE_CLOCK:
             return summary(seconds, True)
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from stack.measure.serve import Answer, Limits
 
-PATIENCE = 6.0  # by the clock, times the seconds of CPU: on a busy machine a request takes longer without being slow
-STARTING = 60.0  # seconds more that the first request of a process may take: it imports TVM
+PATIENCE = 12.0  # by the clock, times the seconds of CPU: on a busy machine a request takes longer without being slow
+STARTING = 120.0  # seconds until a process may serve: it imports TVM
 
 
 class Closed(Exception):
@@ -36,19 +36,15 @@ class Process:
         self.module, self.configuration, self.limits = module, configuration, limits
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
+        self.ready = False
         self.printed = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as this)
 
-    def start(self) -> Connection:
+    def start(self) -> None:
         ours, theirs = Pipe()
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        command = [
-            sys.executable,
-            "-c",
-            f"import {self.module} as module; module.main()",
-            str(theirs.fileno()),
-        ]  # with -m, types have two names
+        program = f"import {self.module} as module; module.main()"  # with -m, the types in it would have two names
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-c", program, str(theirs.fileno())],
             env=environment,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -57,24 +53,28 @@ class Process:
             start_new_session=True,  # an interrupt at the terminal is for us alone, and what it started can be ended with it
         )
         theirs.close()
+        self.connection, self.ready = ours, False
         ours.send((self.limits, self.configuration))
-        self.connection = ours
-        return ours
 
     def ask(self, request: Any) -> Answer:
         """The answer, or which end the process found instead."""
-        patience = PATIENCE * self.limits.seconds
-        for last in (False, True):
+        for _ in range(2):  # the second time where it ended while it had nothing to do
             try:
                 if not self.connection:
-                    patience += STARTING
-                    self.connection = self.start()
+                    self.start()
+                if not self.ready:
+                    answered = self.receive(STARTING)
+                    if answered.failure:
+                        return answered
+                    self.ready = True
+                assert self.connection
                 self.connection.send(request)
-                break
-            except (BrokenPipeError, ConnectionResetError):  # it ended while it had nothing to do
+                return self.receive(PATIENCE * self.limits.seconds)
+            except (BrokenPipeError, ConnectionResetError):
                 ended = self.end()
-                if last:
-                    return ended
+        return ended
+
+    def receive(self, patience: float) -> Answer:
         assert self.connection
         try:
             if self.connection.poll(patience):
@@ -149,9 +149,12 @@ class Pool:
         """Start the process, and hand it requests. It is started in this thread, with whose end it dies."""
         if not self.closing:
             process.start()
-        while (work := self.waiting.get()) and not self.closing:
+        while work := self.waiting.get():
             request, future = work
             if not future.set_running_or_notify_cancel():
+                continue
+            if self.closing:
+                future.set_exception(Closed())
                 continue
             began = time.monotonic()
             answered = process.ask(request)

@@ -39,6 +39,9 @@ class Answer:
     detail: str = ""
 
 
+READY = Answer("ready")  # what a process says once, when it can serve
+
+
 class Refused(Exception):
     """What a handler raises where a request fails in a way that has a name: Refused("wrong result", "...")."""
 
@@ -56,6 +59,7 @@ def serve(start: Callable[[Any], Callable[[Any], Any]], otherwise: str) -> None:
         limits, configuration = connection.recv()
         confine(limits)
         handle = start(configuration)
+        connection.send(READY)
         while True:
             request = connection.recv()
             allow(limits.seconds)

@@ -1,0 +1,40 @@
+"""A process that does what it is told, without TVM."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from stack.measure.serve import Refused, serve
+
+
+def handle(request: str) -> object:
+    if request == "pid":
+        return os.getpid()
+    if request == "compute for ever":
+        while True:
+            pass
+    if request == "wait for ever":
+        time.sleep(1000)
+    if request == "crash":
+        print("the last words", flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if request == "be killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if request == "allocate":
+        return np.ones(1 << 45, np.uint8)
+    if request == "fill":
+        return len([np.empty(1 << 26, np.uint8) for _ in range(64)])
+    if request == "refuse":
+        raise Refused("wrong result", "by 1")
+    raise ValueError("many words\nthe last line")
+
+
+def main() -> None:
+    serve(start, "does not build")
+
+
+def start(_configuration: object) -> Callable[[str], object]:
+    return handle
