@@ -11,16 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from schedules.space import Point
+from schedules.tuning.cost_model import CostModel
 from schedules.tuning.database import Database, Record, Scope
 from schedules.tuning.jobs import Work, allowed, precision_of
 from schedules.tuning.measurement import Measurement, Runner
 from schedules.tuning.rounds import Budget, Rounds, State
-from schedules.tuning.strategy import Random
+from schedules.tuning.strategy import Learned
+from stack.decide import tuned_folder
 from stack.roofline import Limits, measure
 from stack.tuning.graph import Variants
 from stack.tuning.progress import Progress, TaskRow
 from stack.tuning.session import Session, session_key
 
+BATCH = 8
 VARIANT = 0.5  # what a call counts that only another way of the graph makes, until that way is chosen
 
 
@@ -39,7 +42,7 @@ class Run:
         self.states = {key: self.state(work, work.task.calls) for key, work in variants.base.items()}
         self.states |= {key: self.state(work, VARIANT * work.task.calls) for key, work in variants.extra.items()}
         self.session = Session.open(database, session_key(variants.graph.key, self.scope, precision), budget, seed)
-        self.strategy = Random(seed, self.session.random)
+        self.strategy = Learned(target.machine, CostModel.load(tuned_folder(target.family)), seed)
         self.began, self.resumed_at = time.monotonic(), self.session.trials
         self.failures: Counter[str] = Counter()
 
@@ -68,6 +71,7 @@ class Run:
             keep=self.database.record,
             strategy=self.strategy,
             budget=self.budget,
+            batch=self.batch(),
             on_change=self.changed,
             trials=self.session.trials,
             seconds=self.session.seconds,
@@ -77,6 +81,11 @@ class Run:
         self.changed(rounds)
         self.session.finished = stopped
         return stopped
+
+    def batch(self) -> int:
+        """Points of one proposal: few where there are few trials, so that more programs get some."""
+        tunable = sum(state.work.task.space.size > 1 for state in self.states.values())
+        return BATCH if self.budget.trials is None or self.budget.trials >= 2 * BATCH * tunable else BATCH // 2
 
     def close(self) -> None:
         self.session.save()
@@ -106,6 +115,9 @@ class Run:
         self.session.trials, self.session.seconds, self.session.random = rounds.trials, rounds.seconds, self.strategy.random_state()
         progress = self.progress("measure")
         if grown:
+            self.session.log["rounds"] += [{"trials": rounds.trials, **entry} for entry in self.strategy.log]
+            self.session.log["predicted"] += self.strategy.predicted
+            self.strategy.log, self.strategy.predicted = [], []
             self.session.log["latency"].append([rounds.trials, round(rounds.seconds, 2), progress.latency])
             self.session.save()
             self.session.save_log()
