@@ -4,6 +4,7 @@
     quantize(dequantize(a, s) + dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s / u) + dequantize(b, t / u), 1, zero)
     quantize(dequantize(a, s) * dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s * t / u) * dequantize(b, 1), 1, zero)
     quantize(mean(dequantize(a, s)), u, zero)                 ->   quantize(mean(dequantize(a, s / u)), 1, zero)
+    quantize(softmax(dequantize(a, s)), u, zero)              ->   quantize(a program over bytes, 1, zero)
     quantize(concat(a, b))                                    ->   concat(quantize(a), quantize(b))
 
 So ONNX Runtime computes: one factor for each operand, nothing divided afterwards.
@@ -14,11 +15,12 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax
 
-from relay_passes.bytes.layers import bias_of, emit, parse
+from relay_passes.bytes.layers import activation, bias_of, emit, parse
+from relay_passes.bytes.softmax import softmax
 from relay_passes.integers.island import Operand, Quantization, operand, quantized
 from relay_passes.integers.move_dequantize import zero_dtype
 from relay_passes.integers.programs import Programs
-from relay_passes.rewrite import Graph, Rule, constant, is_tensor, op_name, rewrites
+from relay_passes.rewrite import Graph, Rule, constant, is_tensor, op_name, rewrites, shape
 
 Bounds = tuple[float, float]
 LINEAR = ("relax.mean", "relax.nn.avg_pool2d")
@@ -78,7 +80,7 @@ def layer(core: relax.Call, output: Quantization, graph: Graph, programs: Progra
     return emit(found, programs, bias, output.one_scale) if found is not None else None
 
 
-def scaled(core: relax.Call, output: Quantization, graph: Graph) -> relax.Expr | None:
+def scaled(core: relax.Call, output: Quantization, graph: Graph, programs: Programs) -> relax.Expr | None:
     """An operator that is linear in each operand, its operands scaled."""
     name, unit = op_name(core), np.float32(output.one_scale)
     if name == "relax.dequantize":
@@ -88,6 +90,10 @@ def scaled(core: relax.Call, output: Quantization, graph: Graph) -> relax.Expr |
         x = operand(core.args[0], graph)
         known = x is not None and x.uniform and x.array is None
         return relax.Call(core.op, [in_units(x, np.float32(x.one_scale) / unit)], core.attrs) if known and x is not None else None
+    if name == "relax.nn.softmax":
+        x = activation(core.args[0], graph)
+        last = x is not None and len(shape(core)) > 1 and int(core.attrs.axis) % len(shape(core)) == len(shape(core)) - 1
+        return softmax(x, float(np.floor(1 / unit)), programs) if x is not None and last else None
     if name not in ("relax.add", "relax.subtract", "relax.multiply"):
         return None
     found = [operand(argument, graph) for argument in core.args]
@@ -113,7 +119,7 @@ def result_rule(programs: Programs) -> Rule:
             return None
         value = layer(core, output, graph, programs)
         if value is None:
-            value = scaled(core, output, graph)
+            value = scaled(core, output, graph, programs)
         return bytes_of(limited(value, bounds, output), output) if value is not None else None
 
     return in_units_of_the_result
