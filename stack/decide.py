@@ -15,14 +15,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tvm
 from tvm import tirx
 
 import targets
 from schedules.machine import Machine
-from schedules.space import Point, Space
+from schedules.space import Point, Space, Value
+from schedules.tuning.cost_model import CostModel
 from schedules.tuning.database import Database, Record, Scope
-from schedules.tuning.jobs import allowed
+from schedules.tuning.jobs import allowed, restricted
 from schedules.tuning.task import program_key
 from stack import knobs
 from stack.errors import StackError
@@ -30,6 +32,9 @@ from targets.target import Target
 
 Source = Literal["tuned", "shipped", "predicted", "default"]
 PRECISIONS = ("f32", "bf16")
+MOST_RANKED = 400  # points of one space: all of ResNet-50 are then ranked within about a second
+STEPS = 3  # rankings of a space that is larger
+SURE, MARGIN = 1.0, 0.5  # how far ahead of the default a prediction must be: in standard deviations of both, and of a space's scores
 
 
 class Decisions:
@@ -57,7 +62,7 @@ class Decisions:
             return record.point, "tuned"
         if (point := shipped(self.family).get(isa(self.machine), {}).get(key)) and self.fits(point, space):
             return point, "shipped"
-        if (point := predicted(self.family, space, self.machine)) is not None and self.fits(point, space):
+        if (point := predicted(self.family, space, self.machine, self.precision)) is not None and self.fits(point, space):
             return point, "predicted"
         return space.default, "default"
 
@@ -121,9 +126,47 @@ def shipped(family: str) -> Mapping[str, Mapping[str, Point]]:
     return found
 
 
-def predicted(family: str, space: Space, machine: Machine) -> Point | None:
-    """The shipped cost model's choice, None where there is no model or it is not sure."""
-    return None
+@cache
+def model_of(family: str) -> CostModel:
+    return CostModel.load(tuned_folder(family))
+
+
+def predicted(family: str, space: Space, machine: Machine, precision: str) -> Point | None:
+    """The shipped cost model's first choice; None where it knows nothing, or is not sure that this is better than the default."""
+    model = model_of(family)
+    if not model.trained or space.nests is None:
+        return None
+    space = restricted(space, precision)
+    points, best = [space.default, *candidates(space)], 0
+    for _ in range(STEPS):
+        ranking = model.rank(space, machine, points)
+        best = int(np.argmax(ranking.scores - ranking.uncertainty))
+        if best == 0 or space.size <= MOST_RANKED:
+            break
+        points = [space.default, points[best], *neighbours(space, points[best])]  # a step on from the best of those that are spread out
+    ahead = ranking.scores[best] - ranking.scores[0]
+    return points[best] if best and ahead > SURE * (ranking.uncertainty[best] + ranking.uncertainty[0]) + MARGIN else None
+
+
+def neighbours(space: Space, point: Point) -> list[Point]:
+    """The points that differ in one knob."""
+    changed = [{**point, name: value} for name, values in space.knobs.items() for value in values if value != point[name]]
+    return [other for other in changed if space.legal(other)]
+
+
+def candidates(space: Space) -> list[Point]:
+    """All legal points, or of a large space some that are spread evenly over it, the same each time."""
+    step = max(1, space.size // MOST_RANKED) | 1
+    values = [list(each) for each in space.knobs.values()]
+    points: list[Point] = []
+    for number in range(0, space.size, step):
+        point: dict[str, Value] = {}
+        for name, choices in zip(space.knobs, values, strict=True):
+            number, at = divmod(number, len(choices))
+            point[name] = choices[at]
+        if space.legal(point):
+            points.append(point)
+    return points
 
 
 def summary(sources: Sequence[Source]) -> str:
