@@ -135,6 +135,9 @@ def tune(arguments: argparse.Namespace) -> None:
     from stack.tuning import view
     from stack.tuning.tune import tune
 
+    page = arguments.report
+    if page == Path():
+        page = Path(f"{arguments.model.stem}-tuning.html")
     with view.display() as on_progress:
         result = tune(
             arguments.model,
@@ -146,9 +149,12 @@ def tune(arguments: argparse.Namespace) -> None:
             precision=arguments.precision,
             dask=arguments.dask,
             seed=arguments.seed,
+            report=page,
             on_progress=on_progress,
         )
     view.show_result(result, shlex.join(["stackc", *sys.argv[1:]]))
+    if page is not None:
+        print(f"report     {page}")
     if result.interrupted:
         raise KeyboardInterrupt
 

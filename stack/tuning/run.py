@@ -19,6 +19,7 @@ from schedules.tuning.rounds import Budget, Rounds, State
 from schedules.tuning.strategy import Learned
 from stack.decide import tuned_folder
 from stack.roofline import Limits, measure
+from stack.tuning.about import About
 from stack.tuning.graph import Variants
 from stack.tuning.progress import Progress, TaskRow
 from stack.tuning.session import Session, session_key
@@ -159,6 +160,10 @@ class Run:
     def latency(self, choices: Mapping[str, str]) -> float:
         return self.variants.cost(self.known(), choices)
 
+    def start(self) -> float:
+        """What the model cost with the defaults, estimated as `latency` is where one was not measured."""
+        return self.variants.cost({key: state.default or cost for key, cost in self.known().items() for state in [self.states[key]]}, {})
+
     def choose(self) -> dict[str, str]:
         """The cheapest way through the graph, which compiling takes from then on."""
         if not self.variants.places:
@@ -168,3 +173,19 @@ class Run:
     def keep_choices(self, choices: dict[str, str]) -> dict[str, str]:
         self.database.save_graph(self.variants.graph.key, self.scope, choices, self.latency(choices))
         return choices
+
+    def about(self, model: str, target: str, choices: Mapping[str, str]) -> About:
+        """All that the page shows, as the database has it now."""
+        records = sorted((record for key in self.states for record in self.database.records(key, self.scope)), key=lambda each: each.moment)
+        return About(
+            model=model,
+            target=target,
+            device=", ".join(sorted({record.device for record in records if record.device})),
+            unit=self.unit,
+            rows=self.progress("check").rows,
+            records=records,
+            defaults={key: state.work.task.space.default for key, state in self.states.items()},
+            best={key: state.best for key, state in self.states.items() if state.best},
+            log=self.session.log,
+            choices=choices,
+        )

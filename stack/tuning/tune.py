@@ -23,6 +23,7 @@ from stack.errors import BadInput, StackError
 from stack.graph import read
 from stack.tuning.check import Check, Checked
 from stack.tuning.graph import Variants
+from stack.tuning.page import write as write_page
 from stack.tuning.progress import Progress, TaskRow
 from stack.tuning.run import Run
 from targets.registry import family_of, find
@@ -71,6 +72,7 @@ def tune(
     precision: str = "f32",
     dask: str = "",
     seed: int = 0,
+    report: str | Path | None = None,
     on_progress: Tell | None = None,
 ) -> TuneResult:
     """Measure schedules for the programs of a model, on this machine or on a farm, and keep the best for `stack.compile` to use.
@@ -78,8 +80,8 @@ def tune(
     It ends when `trials` candidates were measured or `seconds` are over (without either: 24 trials for each program, 1000 at most), or
     earlier when the gain that is left is not worth more. Ctrl-C ends it too; what was measured stays, and the same call goes on from there.
     `database` is a file or a URL (default: what STACK_DATABASE names, or ~/.local/share/stack/tuning.db). `dask` is the address of a
-    scheduler whose workers measure instead of this machine. `precision` "bf16" also tries products in bfloat16. `on_progress` is told after
-    each measurement.
+    scheduler whose workers measure instead of this machine. `precision` "bf16" also tries products in bfloat16. `report`
+    names an HTML file to write about it, with 0 trials about what was measured before. `on_progress` is told after each measurement.
     At the end the whole model runs with what was decided, and a decision that spoils its outputs is dropped.
     StackError says what the caller can mend.
 
@@ -112,8 +114,11 @@ def tune(
             if checked.choices_dropped:
                 choices = run.keep_choices({})
         last = run.progress("check")
+        name = str(model) if isinstance(model, str | Path) else graph.signature.name
+        if report is not None:
+            write_page(Path(report), run.about(Path(name).name, target, choices))
         return TuneResult(
-            model=str(model) if isinstance(model, str | Path) else graph.signature.name,
+            model=name,
             target=target,
             database=store.name,
             unit=run.unit,
@@ -121,7 +126,7 @@ def tune(
             trials=last.trials,
             seconds=last.seconds,
             stopped=stopped,
-            start=last.start,
+            start=run.start(),
             latency=run.latency(choices),
             choices=choices,
             failures=last.failures,
