@@ -14,7 +14,7 @@ from relay_passes.integers.island import Operand
 from relay_passes.integers.programs import OUT_EWISE_FUSABLE, Programs, placeholder
 from relay_passes.rewrite import constant
 
-HIGH_BITS = np.uint32(0xFFFF0000)  # of a float32: the product with a byte fits the other 16
+HIGH_BITS = np.uint32(0xFFFFFF00)  # of a float32: the last eight make room for the product with a byte
 
 
 def halves(scale: float) -> tuple[np.ndarray, np.ndarray]:
