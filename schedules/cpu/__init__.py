@@ -6,6 +6,7 @@ from schedules.cpu.conv2d_plane import conv2d_plane
 from schedules.cpu.depthwise import depthwise
 from schedules.cpu.dot_batch_matmul import dot_batch_matmul
 from schedules.cpu.dot_conv2d import dot_conv2d
+from schedules.cpu.dot_depthwise import dot_depthwise
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
 from schedules.cpu.matmul import packed_matmul
@@ -13,5 +14,16 @@ from schedules.cpu.packed_batch import packed_batch
 from schedules.cpu.reduction import reduction
 
 RULES = [
-    dot_conv2d, dot_batch_matmul, conv2d, conv2d_plane, depthwise, packed_matmul, packed_batch, batch_matmul, elementwise, reduction, fallback,
-]  # fmt: skip
+    dot_conv2d,
+    dot_depthwise,
+    dot_batch_matmul,
+    conv2d,
+    conv2d_plane,
+    depthwise,
+    packed_matmul,
+    packed_batch,
+    batch_matmul,
+    elementwise,
+    reduction,
+    fallback,
+]

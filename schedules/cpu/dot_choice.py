@@ -10,7 +10,8 @@ from math import prod
 
 import numpy as np
 
-from schedules.cpu.dot_tile import BLOCK, Product, ceil_div
+from schedules.cpu.dot_finish import BLOCK
+from schedules.cpu.dot_tile import Product, ceil_div
 from schedules.loopnest import Column, Loop, LoopNest, Number, Operand, dim
 from schedules.machine import Machine
 from schedules.space import Point

@@ -5,8 +5,8 @@ t = float32(acc[n, h, w, f // 16, f % 16] + bias[f])     ->
 y[n, h, w, f] = uint8(clip(round(t * scale[f]) + 3, 0, 255))
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import tvm_ffi
 from tvm import s_tir, tirx
@@ -16,6 +16,7 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
 from schedules.cpu.access import blocks_of, substitute, trivial
 from schedules.cpu.conv2d import find, inline_tail
+from schedules.cpu.dot_pad import pad_rows
 from schedules.cpu.nest import spread
 from schedules.machine import Machine
 
@@ -46,6 +47,30 @@ class Tail:
     def at(self, indices: Sequence[tirx.Expr], sums: tirx.Expr) -> tirx.Stmt:
         """The store of one element."""
         return tirx.BufferStore(self.store.buffer, self.value_at(self.store.value, indices, sums), self.indices_at(indices))
+
+    @property
+    def bias(self) -> tirx.Expr | None:
+        """What of int32, the same for all pixels, is added to each sum before anything else happens to it."""
+        found: list[tirx.Expr] = []
+
+        def add(node: tirx.Add) -> None:
+            if isinstance(node.a, TensorLoad) and node.a.source.same_as(self.sums) and not uses(node.b, self.axes[:-1]):
+                found.append(node.b)
+
+        tvm_ffi.structural_walk(self.store.value, (tirx.Add, add))
+        count = sum(load.source.same_as(self.sums) for load in self.loads())
+        same = all(tvm_ffi.structural_equal(found[0], other) for other in found)
+        return found[0] if found and len(found) == count and same else None
+
+    @property
+    def without_bias(self) -> "Tail":
+        """The same with the bias in the sums already."""
+
+        def add(node: tirx.Add) -> tirx.Expr:
+            return node.a if isinstance(node.a, TensorLoad) and node.a.source.same_as(self.sums) else node
+
+        value = tvm_ffi.structural_map(self.store.value, (tirx.Add, add))
+        return replace(self, store=tirx.BufferStore(self.store.buffer, value, self.store.indices))
 
     @property
     def contiguous(self) -> bool:
@@ -125,38 +150,41 @@ def read(program: tirx.PrimFunc, name: str, ahead: set[str]) -> DotProgram | Non
     node = sch.get(last)
     if not isinstance(node.body, tirx.BufferStore) or any(axis.iter_type != tirx.IterVar.DataPar for axis in node.iter_vars):
         return None
+    if any(str(axis.var.ty) != "int64" for axis in (*node.iter_vars, *sch.get(block).iter_vars)):
+        return None
     axes = tuple(axis.var for axis in node.iter_vars)
     extents = tuple(int(axis.dom.extent) for axis in node.iter_vars)
     return DotProgram(sch, block, Tail(node.body, axes, extents, sch.get(block).writes[0].source), tuple(others))
 
 
+def factors(program: DotProgram) -> tuple[TensorLoad, TensorLoad] | None:
+    """The unsigned and the signed byte that each step multiplies, None where it does something else."""
+    value = program.sums.body.value
+    if not isinstance(value, tirx.Add) or not isinstance(value.b, tirx.Mul):
+        return None
+    x, w = (factor.value if isinstance(factor, tirx.Cast) else factor for factor in (value.b.a, value.b.b))
+    loads = isinstance(x, TensorLoad) and isinstance(w, TensorLoad)
+    return (x, w) if loads and (str(x.ty), str(w.ty)) == ("uint8", "int8") else None
+
+
 def replace_loops(program: DotProgram, body: tirx.Stmt, buffers: Sequence[tirx.Buffer], machine: Machine) -> Schedule:
     """A schedule of `program` in which `body` computes the sums and the tail; the stages ahead of it become loops of their own."""
     sch = program.sch
+    root, kept = sch.mod["main"].body.block, []
     for stage in program.ahead:
-        spread(sch, stage, machine)
-    root = sch.mod["main"].body
-    names = {str(sch.get(stage).name_hint) for stage in program.ahead}
-    nests = list(root.block.body) if isinstance(root.block.body, tirx.SeqStmt) else [root.block.body]
-    kept = [nest for nest in nests if holds(nest, lambda name: name in names)]
-    allocated = [buffer for buffer in root.block.alloc_buffers if not buffer.same_as(program.tail.sums)]
-    block = root.block
-
-    new = s_tir.SBlock(
-        [],
-        [],
-        [],
-        "root",
-        tirx.SeqStmt([*kept, body]) if kept else body,
-        alloc_buffers=[*allocated, *buffers],
-        annotations=block.annotations,
-    )
-    function = sch.mod["main"].with_body(s_tir.SBlockRealize([], True, new))
-    return Schedule(function)
+        rows = pad_rows(sch.get(stage), machine)
+        if rows is None:
+            spread(sch, stage, machine)
+            name, root = str(sch.get(stage).name_hint), sch.mod["main"].body.block
+            rows = next(nest for nest in root.body if holds(nest, name))
+        kept.append(rows)
+    allocated = [buffer for buffer in root.alloc_buffers if not buffer.same_as(program.tail.sums)]
+    every = tirx.SeqStmt([*kept, body]) if kept else body
+    new = s_tir.SBlock([], [], [], "root", every, alloc_buffers=[*allocated, *buffers], annotations=root.annotations)
+    return Schedule(sch.mod["main"].with_body(s_tir.SBlockRealize([], True, new)))
 
 
-def holds(nest: tirx.Stmt, wanted: Callable[[str], bool]) -> bool:
-
+def holds(nest: tirx.Stmt, name: str) -> bool:
     names: list[str] = []
     tvm_ffi.structural_walk(nest, (s_tir.SBlock, lambda block: names.append(str(block.name_hint))))
-    return any(wanted(name) for name in names)
+    return name in names

@@ -1,8 +1,7 @@
 """Integer products in blocks of 16 columns: a tile of pixels x blocks stays in vector registers, and what follows is computed on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 
 from tvm import tirx
@@ -11,13 +10,12 @@ from tvm.s_tir import Schedule
 from tvm.sym import Analyzer
 
 from schedules.cpu.access import substitute
+from schedules.cpu.dot_finish import BLOCK, Tile
 from schedules.cpu.dot_intrinsics import dot
-from schedules.cpu.dot_requantize import Requantize, read_requantize
-from schedules.cpu.dot_tail import DotProgram, replace_loops, uses
+from schedules.cpu.dot_loops import const, loop, unrolled, var
+from schedules.cpu.dot_tail import DotProgram, factors, replace_loops, uses
 from schedules.machine import Machine
 from schedules.space import Point
-
-BLOCK = 16  # columns, and int32 lanes of 512 bits
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,10 @@ class Product:
 
 
 def read_product(program: DotProgram) -> Product | None:
-    block = program.sums
-    value = block.body.value
-    if not isinstance(value, tirx.Add) or not isinstance(value.b, tirx.Mul):
+    block, found = program.sums, factors(program)
+    if found is None:
         return None
-    x, w = (factor.value if isinstance(factor, tirx.Cast) else factor for factor in (value.b.a, value.b.b))
-    if not isinstance(x, TensorLoad) or not isinstance(w, TensorLoad) or (str(x.ty), str(w.ty)) != ("uint8", "int8"):
-        return None
+    x, w = found
     spatial = [int(a.dom.extent) for a in block.iter_vars if a.iter_type == tirx.IterVar.DataPar]
     depth = [int(a.dom.extent) for a in block.iter_vars if a.iter_type == tirx.IterVar.CommReduce]
     *outer, pixels, blocks, lanes = spatial
@@ -108,137 +103,75 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def loop(var: tirx.Var, extent: int, body: tirx.Stmt, kind: tirx.ForKind = tirx.ForKind.SERIAL) -> tirx.Stmt:
-    return tirx.For(var, tirx.const(0, str(var.ty)), tirx.const(extent, str(var.ty)), kind, body)
-
-
 def apply(product: Product, machine: Machine, point: Point, parallel: bool) -> Schedule:
-    program = product.program
-    kind = str(program.sums.iter_vars[0].var.ty)
-    lanes = machine.lanes()
-    vectors = BLOCK // lanes
-
-    def const(value: int) -> tirx.Expr:
-        return tirx.const(value, kind)
-
-    def var(name: str) -> tirx.Var:
-        return tirx.Var(name, kind)
-
-    if point["fused"]:
-        outer: tuple[int, ...] = (1,) * len(product.outer)
-        pixels = product.pixels * prod(product.outer)
-    else:
-        outer, pixels = product.outer, product.pixels
-    tile_p, tile_b, unroll = (int(point[name]) for name in ("pixels", "blocks", "unroll"))
-    tile_p, tile_b = min(tile_p, pixels), min(tile_b, product.blocks)
+    program, fused = product.program, bool(point["fused"])
+    outer = (1,) * len(product.outer) if fused else product.outer
+    pixels = product.pixels * (prod(product.outer) if fused else 1)
+    tile_p, tile_b = min(int(point["pixels"]), pixels), min(int(point["blocks"]), product.blocks)
     strips, groups = ceil_div(pixels, tile_p), ceil_div(product.blocks, tile_b)
     tiles = strips * prod(outer)
     chunk = min(int(point["chunk"]), tiles)
-    chunks = ceil_div(tiles, chunk)
+    tasks = ceil_div(tiles, chunk) * chunk * groups
 
-    acc = tirx.decl_buffer((tile_p * tile_b * BLOCK,), "int32", "acc", scope="local")
-    every, tile, first_p, first_b = var("task"), var("tile"), var("first_pixel"), var("first_block")
-    number = tirx.floordiv(every, const(groups * chunk)) * chunk + tirx.floormod(every, const(chunk))
-    group = tirx.floormod(tirx.floordiv(every, const(chunk)), const(groups))
+    task, number, first_p, first_b = var("task"), var("tile"), var("first_pixel"), var("first_block")
     where: list[tirx.Expr] = []
-    rest: tirx.Expr = tirx.floordiv(tile, const(strips))
+    rest: tirx.Expr = tirx.floordiv(number, const(strips))
     for extent in reversed(outer):
         where.insert(0, tirx.floormod(rest, const(extent)) if extent > 1 else const(0))
         rest = tirx.floordiv(rest, const(extent))
-    start_p = tirx.floormod(tile, const(strips)) * tile_p
-    start_b = group * tile_b
-    if pixels % tile_p:
-        start_p = tirx.Min(start_p, const(pixels - tile_p))
-    if product.blocks % tile_b:
-        start_b = tirx.Min(start_b, const(product.blocks - tile_b))
+    lead = [const(0)] * (len(program.tail.axes) - 2) if fused else where
+    tile = Tile(
+        tail=program.tail,
+        acc=tirx.decl_buffer((tile_p * tile_b * BLOCK,), "int32", "acc", scope="local"),
+        pixels=tile_p,
+        blocks=tile_b,
+        at=lambda p: [*lead, first_p + p],
+        first=first_b * BLOCK,
+        columns=product.columns,
+        ragged=product.columns < product.blocks * BLOCK,
+        machine=machine,
+    )
+    starts = [
+        tirx.Bind(first_p, overlapping(tirx.floormod(number, const(strips)), tile_p, pixels)),
+        tirx.Bind(first_b, overlapping(tirx.floormod(tirx.floordiv(task, const(chunk)), const(groups)), tile_b, product.blocks)),
+    ]
+    sums = add_products(product, tile, where, first_p, first_b, int(point["unroll"]))
+    work: tirx.Stmt = tirx.SeqStmt([*starts, tile.start(), sums, tile.finish()])
+    if tiles % chunk:
+        work = tirx.IfThenElse(number < const(tiles), work, None)
+    which = tirx.floordiv(task, const(groups * chunk)) * chunk + tirx.floormod(task, const(chunk))
+    kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
+    return replace_loops(program, loop(task, tasks, tirx.SeqStmt([tirx.Bind(number, which), work]), kind), [tile.acc], machine)
 
-    Body = Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Stmt]
 
-    def each_block(body: Body, p: tirx.Expr, halves: bool = True) -> tirx.Stmt:
-        b, v = var("b"), var("v")
-        if halves and vectors > 1:
-            return loop(b, tile_b, loop(v, vectors, body(p, b, v * lanes), tirx.ForKind.UNROLLED), tirx.ForKind.UNROLLED)
-        return loop(b, tile_b, body(p, b, const(0)), tirx.ForKind.UNROLLED)
+def overlapping(index: tirx.Expr, size: int, total: int) -> tirx.Expr:
+    """Where tile `index` of `size` begins: the last overlaps the one before, where they do not divide `total`."""
+    start = index * size
+    return tirx.Min(start, const(total - size)) if total % size else start
 
-    def registers(body: Body, halves: bool = True) -> tirx.Stmt:
-        """`body` of a pixel, a block of columns, and the first column within it, for all of the tile."""
-        p = var("p")
-        return loop(p, tile_p, each_block(body, p, halves), tirx.ForKind.UNROLLED)
 
-    def here(p: tirx.Expr, b: tirx.Expr, first: tirx.Expr) -> tirx.Expr:
-        return (p * tile_b + b) * BLOCK + first
-
-    def clear(p: tirx.Expr, b: tirx.Expr, first: tirx.Expr) -> tirx.Stmt:
-        zero = tirx.Broadcast(tirx.const(0, "int32"), lanes)
-        return tirx.BufferStore(acc, zero, [tirx.Ramp(here(p, b, first), const(1), lanes)])
-
-    axes = [axis.var for axis in program.sums.iter_vars]
-    steps = [var(f"k{index}") for index in range(len(product.depth))]
-    inner = max((i for i, extent in enumerate(product.depth) if extent > 1), default=len(product.depth) - 1)
-    size = product.depth[inner]
-    unroll = unroll if size % unroll == 0 else 1
-    step_in = var("u")
-    at_steps: list[tirx.Expr] = [*steps]
+def add_products(
+    product: Product, tile: Tile, where: Sequence[tirx.Expr], first_p: tirx.Expr, first_b: tirx.Expr, unroll: int
+) -> tirx.Stmt:
+    """The reduction, `unroll` steps of its innermost loop at once."""
+    axes = [axis.var for axis in product.program.sums.iter_vars]
+    inner = max((index for index, extent in enumerate(product.depth) if extent > 1), default=len(product.depth) - 1)
+    unroll = unroll if product.depth[inner] % unroll == 0 else 1
+    steps, within = [var(f"k{index}") for index in range(len(product.depth))], var("u")
+    at: list[tirx.Expr] = [*steps]
     if unroll > 1:
-        at_steps[inner] = steps[inner] * unroll + step_in
+        at[inner] = steps[inner] * unroll + within
 
     def update(p: tirx.Expr, b: tirx.Expr, first: tirx.Expr) -> tirx.Stmt:
-        values = dict(zip(axes, [*where, first_p + p, first_b + b, first, *at_steps, const(0)], strict=True))
-        x = product.x.source.vload([substitute(i, values) for i in product.x.indices], "uint8x4")
-        w = product.w.source.vload([substitute(i, values) for i in product.w.indices], f"int8x{lanes * 4}")
-        old = acc.vload([here(p, b, first)], f"int32x{lanes}")
-        every_lane = tirx.Broadcast(tirx.reinterpret("int32", x), lanes)
-        new = dot(old, every_lane, tirx.reinterpret(f"int32x{lanes}", w), machine)
-        return tirx.BufferStore(acc, new, [tirx.Ramp(here(p, b, first), const(1), lanes)])
+        values = dict(zip(axes, [*where, first_p + p, first_b + b, first, *at, const(0)], strict=True))
+        x = product.x.source.vload([substitute(index, values) for index in product.x.indices], "uint8x4")
+        w = product.w.source.vload([substitute(index, values) for index in product.w.indices], f"int8x{tile.lanes * 4}")
+        every_lane = tirx.Broadcast(tirx.reinterpret("int32", x), tile.lanes)
+        return tile.keep(dot(tile.sum_at(p, b, first), every_lane, tirx.reinterpret(f"int32x{tile.lanes}", w), tile.machine), p, b, first)
 
-    body = registers(update)
+    body = tile.registers(update)
     if unroll > 1:
-        body = loop(step_in, unroll, body, tirx.ForKind.UNROLLED)
+        body = unrolled(within, unroll, body)
     for index in reversed(range(len(product.depth))):
         body = loop(steps[index], product.depth[index] // (unroll if index == inner else 1), body)
-
-    tail = program.tail
-    requantize = read_requantize(tail.store.value) if tail.contiguous else None
-    pixel_at = [const(0)] * (len(tail.axes) - 2) if point["fused"] else where
-
-    def plain(p: tirx.Expr, b: tirx.Expr, first: tirx.Expr) -> tirx.Stmt:
-        lane = var("lane")
-        column = (first_b + b) * BLOCK + lane
-        store = tail.at([*pixel_at, first_p + p, column], acc.vload([here(p, b, lane)], "int32"))
-        if product.columns < product.blocks * BLOCK:
-            store = tirx.IfThenElse(column < const(product.columns), store, None)
-        return loop(lane, BLOCK, store, tirx.ForKind.VECTORIZED)
-
-    def whole(requantize: Requantize, p: tirx.Expr, b: tirx.Expr, first: tirx.Expr) -> tirx.Stmt:
-        lane = var("lane")
-        at = [*pixel_at, first_p + p, (first_b + b) * BLOCK + first + lane]
-        value = tail.value_at(requantize.whole(), at, acc.vload([here(p, b, first + lane)], "int32"))
-        return loop(lane, lanes, tirx.BufferStore(acc, value, [here(p, b, first + lane)]), tirx.ForKind.VECTORIZED)
-
-    def packed(requantize: Requantize, p: tirx.Expr) -> tirx.Stmt:
-        stores: list[tirx.Stmt] = []
-        at = 0
-        count = tile_b * vectors
-        while at < count:
-            size = next(n for n in (4, 2, 1) if n <= count - at)
-            values = [acc.vload([p * tile_b * BLOCK + (at + i) * lanes], f"int32x{lanes}") for i in range(size)]
-            column = tirx.Ramp(first_b * BLOCK + at * lanes, const(1), size * lanes)
-            indices = tail.indices_at([*pixel_at, first_p + p, column])
-            stores.append(tirx.BufferStore(tail.store.buffer, requantize.packed(values, lanes), indices))
-            at += size
-        return tirx.SeqStmt(stores) if len(stores) > 1 else stores[0]
-
-    ragged = product.columns < product.blocks * BLOCK
-    stored = registers(plain, halves=False)
-    if requantize is not None:
-        p: tirx.Expr = var("p")
-        row = tirx.SeqStmt([each_block(partial(whole, requantize), p), packed(requantize, p)])
-        fast = loop(p, tile_p, row, tirx.ForKind.UNROLLED)
-        stored = tirx.IfThenElse((first_b + tile_b) * BLOCK <= const(product.columns), fast, stored) if ragged else fast
-
-    work: tirx.Stmt = tirx.SeqStmt([tirx.Bind(first_p, start_p), tirx.Bind(first_b, start_b), registers(clear), body, stored])
-    if tiles % chunk:
-        work = tirx.IfThenElse(tile < const(tiles), work, None)
-    work = tirx.SeqStmt([tirx.Bind(tile, number), work])
-    nest = loop(every, chunks * chunk * groups, work, tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL)
-    return replace_loops(program, nest, [acc], machine)
+    return body
