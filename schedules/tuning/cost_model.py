@@ -24,7 +24,7 @@ from schedules.space import Point, Space
 from schedules.tuning.features import Table, featurize
 from schedules.tuning.validation import Floats, Measured, Quality, leave_one_out
 
-ESTIMATE = "all.size"  # the feature that is the logarithm of the estimated cycles
+ESTIMATE = "total.cycles"  # the feature that is the logarithm of the estimated cycles
 MEMBERS = 3
 ROUNDS, MORE_ROUNDS = 80, 30  # trees of each member, at first and on top
 FEW = 0.01  # evidence that a leaf needs, on top: pairs of one small group weigh next to nothing

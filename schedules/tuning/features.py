@@ -3,9 +3,9 @@
 in:  a Space, the Machine, points
 out: Table(names, rows): one row a point, float32, wide quantities as logarithms to the base of two
 
-Quantities are for each vector operation of the nest wherever that makes sense, so that a layer looks like another one of its kind.
-`NAMES` are always there; what a rule says in `LoopNest.numbers` comes behind them as `number.<name>`, and of a space that does not
-describe its loops, the knobs themselves as `knob.<name>`.
+Quantities are for each vector operation of the nest wherever that makes sense, so that a layer looks like another one of its kind; points
+that compute in other ways are told apart by `beside.*`, what a point takes beside the space's default. What a rule says in
+`LoopNest.numbers` comes as `number.<name>`, and of a space that does not describe its loops, the knobs themselves as `knob.<name>`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,6 +49,15 @@ def ratio(above: Number, below: Number) -> Column:
 
 def featurize(space: Space, machine: Machine, points: Sequence[Point]) -> Table:
     """The features of `points`, all of which are legal ones of `space`."""
+    table = absolute(space, machine, [*points, space.default])
+    where = [at for at, name in enumerate(table.names) if name.startswith(("total.", "number."))]
+    beside = table.rows[:, where] - table.rows[-1:, where]
+    names = [f"beside.{table.names[at]}" for at in where]
+    return Table([*table.names, *names], np.concatenate([table.rows, beside], axis=1)[:-1])
+
+
+def absolute(space: Space, machine: Machine, points: Sequence[Point]) -> Table:
+    """The same less what compares each point with the default."""
     groups: dict[tuple[tuple[str, str | bool], ...], list[int]] = {}
     for at, point in enumerate(points):
         structure = tuple((name, value) for name, value in point.items() if isinstance(value, str | bool))
@@ -88,19 +97,14 @@ def from_nests(nests: Sequence[LoopNest], machine: Machine) -> dict[str, Column]
     features["all.stages"] = as_column(len(stages))
     barriers = sum((stage.parallel > 1 for stage in stages), np.zeros(()))
     features["all.barriers"] = ratio(barriers * BARRIER_CYCLES, together["cycles"])
-    features["all.size"] = log2(together["cycles"])
-    for nest, stage in zip(nests[:3], stages[:3], strict=True):
+    features |= {f"total.{name}": log2(together[name]) for name in COSTS}
+    for nest in nests:
         for name, number in nest.numbers.items():
-            features.setdefault(f"number.{name}", ratio(number, stage.vectors) if big(number) else as_column(number))
+            features.setdefault(f"number.{name}", np.sign(as_column(number)) * log2(np.abs(as_column(number))))
     for name, value in asdict(machine).items():
         if name not in ("ghz", "bandwidth"):
             features[f"machine.{name}"] = log2(float(value))
     return features
-
-
-def big(number: Number) -> bool:
-    """Whether a rule's number counts something, as opposed to a share or a choice."""
-    return bool(np.max(as_column(number)) > 64)
 
 
 def of_stage(stage: Stage) -> dict[str, Column]:

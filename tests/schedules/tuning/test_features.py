@@ -88,13 +88,20 @@ def test_columns_give_what_single_points_give_and_all_of_it_is_finite():
     assert np.isfinite(together.rows).all()
 
 
+def test_other_points_are_compared_with_the_default():
+    table = featurize(space_of(), MACHINE, [{"tile": 4, "order": "odd"}, {"tile": 1, "order": "plain"}])
+    assert row_of(table, 0)["beside.total.cycles"] == 0
+    assert row_of(table, 1)["beside.total.compute"] == pytest.approx(2, abs=0.01)  # one sum instead of four: each waits as long
+
+
 def test_a_rule_can_add_numbers_and_stages():
     def nests(point):
         main, pack = product(point["tile"]), product(1, rows=2)
         return [LoopNest(main.loops, main.operands, main.steps, {"copied": 3}), pack]
 
     row = row_of(featurize(space_of(nests=nests), MACHINE, [{"tile": 4, "order": "plain"}]), 0)
-    assert row["number.copied"] == 3
+    assert row["number.copied"] == 2  # the logarithm of 1 + 3
+    assert row["beside.number.copied"] == 0
     assert row["all.stages"] == 2
     assert 0 < row["all.share"] < 1
 
