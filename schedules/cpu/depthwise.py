@@ -23,7 +23,7 @@ from schedules.cpu.guard_border import guard_border
 from schedules.cpu.loops import divisors, in_registers
 from schedules.loopnest import Column, Loop, LoopNest, Operand, dim
 from schedules.machine import Machine
-from schedules.space import Point, Space
+from schedules.space import Point, Space, Value
 
 BLOCK = "depthwise_conv2d_nchwc"
 SPARE = 4  # registers for weights and pixels on their way
@@ -38,21 +38,23 @@ def depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     data = sch.get(block).reads[0].source.ty
     row_bytes = int(data.shape[3]) * lanes * 4 * max(1, int(data.shape[2]) // h)
     guarded = guard_border(program, BLOCK)
-    knobs = {
-        "strip": divisors(h, 64),
+    strips, tiles = divisors(h, 64), divisors(w, machine.vector_registers - SPARE)
+    borders = ("copied", "skipped") if guarded is not None else ("copied",)
+    knobs: dict[str, Sequence[Value]] = {
+        "strip": strips,
         "rows": divisors(h, 4),
-        "tile_w": divisors(w, machine.vector_registers - SPARE),
+        "tile_w": tiles,
         "rows_outside": (False, True),
-        "border": ("copied", "skipped") if guarded is not None else ("copied",),
+        "border": borders,
     }
     high = max(1, machine.l1_bytes // 2 // row_bytes)
-    strip = max(d for d in knobs["strip"] if d <= max(high, 4))
+    strip = max(d for d in strips if d <= max(high, 4))
     default: Point = {
         "strip": strip,
         "rows": 1,
-        "tile_w": max(d for d in knobs["tile_w"] if d <= machine.vector_registers // 2),
+        "tile_w": max(d for d in tiles if d <= machine.vector_registers // 2),
         "rows_outside": h // strip >= 4,  # rows that the convolution before left in this core
-        "border": knobs["border"][-1],
+        "border": borders[-1],
     }
 
     def legal(point: Point) -> bool:

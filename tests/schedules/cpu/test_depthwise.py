@@ -82,7 +82,8 @@ def test_the_copy_of_the_image_is_gone_where_its_border_is_skipped() -> None:
     guarded = guard_border(function, BLOCK)
     assert guarded is not None
     names = [str(block.name_hint) for block in blocks(guarded)]
-    assert BLOCK in names and "pad" not in names
+    assert BLOCK in names
+    assert "pad" not in names
     assert guard_border(guarded, BLOCK) is None
 
 
@@ -97,7 +98,8 @@ def blocks(function: tirx.PrimFunc) -> list[tvm.s_tir.SBlock]:
 def test_nests_count_the_work_of_many_points_at_once(border: str, rows_outside: bool) -> None:
     conv = Conv(32, 32, h=12, w=8, groups=32, strides=(2, 2))
     space = depthwise(program(conv, 16), AVX512)
-    assert space is not None and space.nests is not None
+    assert space is not None
+    assert space.nests is not None
     columns = {"strip": np.array([2, 6, 6]), "rows": np.array([1, 1, 2]), "tile_w": np.array([4, 2, 2])}
     total, *rest = space.nests({**columns, "rows_outside": rows_outside, "border": border})
     product = np.prod([np.broadcast_to(loop.extent, 3) for loop in total.loops], axis=0)
