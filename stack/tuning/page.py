@@ -214,9 +214,9 @@ def knobs(about: About) -> str:
     for line, (row, records, varied) in zip(grid, found, strict=True):
         for axes in line[len(varied) :]:
             axes.set_visible(False)
-        for axes, (name, values) in zip(line, varied.items(), strict=False):
-            groups = [[record.cost / row.best for record in records if record.point.get(name) == value] for value in values]  # type: ignore[operator]
-            axes.boxplot(groups, tick_labels=[str(value) for value in values], widths=0.6, flierprops={"markersize": 2})
+        for axes, (name, each) in zip(line, varied.items(), strict=False):
+            groups = [[record.cost / row.best for record in records if record.point.get(name) == value] for value in each]  # type: ignore[operator]
+            axes.boxplot(groups, tick_labels=[str(value) for value in each], widths=0.6, flierprops={"markersize": 2})
             logarithmic(axes)
             axes.tick_params(labelsize=6)
             plain(axes, name, "cost / best" if axes is line[0] else "", row.name[:40] if axes is line[0] else "")
