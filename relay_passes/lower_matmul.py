@@ -1,10 +1,6 @@
-"""A matrix product with constant weights becomes a program over panels of weights, packed when compiling.
+"""A matrix product with constant weights becomes a program of its own kind, whose rule packs the weights when compiling.
 
-    matmul(x, W), W: [384, 1000] constant     ->     packed_matmul(x, V), V: [21, 384, 48] constant, its last 8 columns zero
-                                                     y[m, p, c] = sum over k of x[m, k] * V[p, k, c];   out[m, n] = y[m, n // 48, n % 48]
-
-A panel is as many columns as a register tile is wide, and holds row after row of them, so a kernel reads weights in one forward stream.
-Rows of x are padded likewise where no good tile divides their number, by reading the last row again.
+    matmul(x, W), W: [384, 1000] constant     ->     packed_matmul(x, W):   y[m, n] = sum over k of x[m, k] * W[k, n]
 
 Products of two activations are left to TVM's legalisation where whole vectors and good tiles divide them; where not, as with the 197
 tokens of a vision transformer, the right operand is packed into panels when the model runs.
@@ -12,14 +8,14 @@ tokens of a vision transformer, the right operand is packed into panels when the
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
-import numpy as np
 import tvm
 from tvm import relax, te
 from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.linear_algebra import _matmul as plain_matmul
 
-from relay_passes.rewrite import array, blank, constant, shape
+from relay_passes.rewrite import shape
 from schedules.machine import Machine
 
 BLOCK, HINT = "packed_matmul", "packed_matmul"
@@ -60,43 +56,11 @@ def panels(rows: int, columns: int, machine: Machine) -> Panels:
     return Panels(tile_rows, vectors)
 
 
-def pack(weights: np.ndarray, width: int) -> np.ndarray:
-    """[K, N] -> [ceil(N / width), K, width], zeros behind the last column."""
-    depth, columns = weights.shape
-    count = -(-columns // width)
-    packed = blank((count, depth, width), weights.dtype)
-    packed[-1] = 0
-    for panel, first in enumerate(range(0, columns, width)):
-        part = weights[:, first : first + width]
-        packed[panel, :, : part.shape[1]] = part
-    return packed
-
-
-def packed_matmul(x: te.Tensor, w: te.Tensor, columns: int, tile_rows: int) -> te.Tensor:
+def constant_matmul(x: te.Tensor, w: te.Tensor) -> te.Tensor:
+    """x [..., K], of which at most one leading axis has more than one element, times w [K, N]."""
     *lead, depth = (int(extent) for extent in x.shape)
-    count, _, width = (int(extent) for extent in w.shape)
-    rows = int(np.prod(lead, dtype=np.int64))
-    padded = -(-rows // tile_rows) * tile_rows
     k = te.reduce_axis((0, depth), "k")
-
-    def row(m: tvm.tirx.Expr) -> list[tvm.tirx.Expr]:
-        """The index of row `m`: all leading axes but one are of a single element."""
-        real = tvm.te.min(m, rows - 1) if padded > rows else m
-        axis = next((i for i, extent in enumerate(lead) if extent != 1), len(lead) - 1)
-        return [real if i == axis else tvm.tirx.const(0, "int64") for i in range(len(lead))]
-
-    product = te.compute(
-        (padded, count, width),
-        lambda m, p, c: te.sum(x[(*row(m), k)] * w[p, k, c], axis=k),
-        name=BLOCK,
-    )
-
-    def unpack(*index: tvm.tirx.Expr) -> tvm.tirx.Expr:
-        *at, n = index
-        axis = next((i for i, extent in enumerate(lead) if extent != 1), len(lead) - 1)
-        return product[at[axis], n // width, n % width]
-
-    return te.compute((*lead, columns), unpack, name="unpack")
+    return te.compute((*lead, int(w.shape[1])), lambda *at: te.sum(x[(*at[:-1], k)] * w[k, at[-1]], axis=k), name=BLOCK)
 
 
 def packed_batch_matmul(x: te.Tensor, y: te.Tensor, width: int, tile_rows: int) -> te.Tensor:
@@ -142,23 +106,21 @@ def lower_matmul(machine: Machine) -> Callable[[relax.BlockBuilder, relax.Call],
             plan = panels(int(x.ty.shape[-2]), int(weights.ty.shape[-1]), machine)
             width = plan.vectors * machine.lanes()
             return builder.call_te(packed_batch_matmul, x, weights, width, plan.tile_rows, primfunc_name_hint="batch_matmul")
-        matrix = isinstance(weights, GenericConst) and len(weights.ty.shape) == 2 and len(x.ty.shape) >= 2
-        if not matrix or str(x.ty.dtype.dtype) != "float32" or isinstance(x, GenericConst):
+        dense = isinstance(weights, GenericConst) and len(weights.ty.shape) == 2 and len(x.ty.shape) >= 2
+        if not dense or str(x.ty.dtype.dtype) != "float32" or isinstance(x, GenericConst):
             return plain_matmul(builder, call)
         depth, columns = shape(weights)
-        rows = int(np.prod([int(extent) for extent in x.ty.shape][:-1], dtype=np.int64))
-        plan = panels(rows, columns, machine)
-        packed = constant(pack(np.asarray(array(weights)), plan.vectors * machine.lanes()))
         lead = [int(extent) for extent in x.ty.shape][:-1]
+        rows = prod(lead)
         flat = sum(extent != 1 for extent in lead) > 1
         if flat:
             x = builder.emit(relax.op.reshape(x, (rows, depth)))
         data = te.placeholder(tuple(int(extent) for extent in x.ty.shape), "float32", name="x")
-        panel = te.placeholder(tuple(int(extent) for extent in packed.ty.shape), "float32", name="w")
-        out = packed_matmul(data, panel, columns, plan.tile_rows)
-        program = te.create_prim_func([data, panel, out], index_dtype_override="int64").without_attr("global_symbol")
+        matrix = te.placeholder((depth, columns), "float32", name="w")
+        out = constant_matmul(data, matrix)
+        program = te.create_prim_func([data, matrix, out], index_dtype_override="int64").without_attr("global_symbol")
         variable = builder.add_func(program.with_attr("op_pattern", OUT_EWISE_FUSABLE), HINT)  # one for all products of these shapes
-        result = relax.call_tir(variable, [x, packed], relax.TensorType(tuple(int(extent) for extent in out.shape), "float32"))
+        result = relax.call_tir(variable, [x, weights], relax.TensorType(tuple(int(extent) for extent in out.shape), "float32"))
         return relax.op.reshape(builder.emit(result), (*lead, columns)) if flat else result
 
     return lower

@@ -8,7 +8,7 @@ out: the same, each program scheduled; attributes `stack.rule` and `stack.decisi
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import tvm
@@ -40,12 +40,14 @@ def schedule(
     scheduled = tvm.IRModule(dict(module.functions), attrs=module.attrs)
     constants = constants_of_calls(module["main"])
     packed: dict[str, list[list[Array]]] = {}
+    in_place: set[str] = set()
     for done, (name, program) in enumerate(programs, 1):
         work = count_work(program)
         space = first_space(rules, program, machine)
         point = decide(program, space)
         if space.pack:
             point, packed[name.name_hint] = pack(space, point, constants.get(name.name_hint, []))
+            in_place |= {name.name_hint} if space.in_place else set()
         function = space.apply(point).mod["main"]
         scheduled[name] = function.with_attrs(
             {
@@ -59,7 +61,7 @@ def schedule(
         if on_progress:
             on_progress(done, len(programs))
     if packed:
-        scheduled["main"] = pack_constants(scheduled["main"], packed)
+        scheduled["main"] = pack_constants(scheduled["main"], packed, in_place)
     return scheduled
 
 
@@ -83,8 +85,11 @@ def pack(space: Space, point: Point, calls: Sequence[Sequence[Array]]) -> tuple[
         return space.otherwise, [space.pack(space.otherwise, constants) for constants in calls]
 
 
-def pack_constants(main: relax.Function, packed: Mapping[str, list[list[Array]]]) -> relax.Function:
-    """`main` with the constants of each call packed, `packed` in the order of calls: f(x, w, b, out) -> f(x, packed, out)."""
+def pack_constants(main: relax.Function, packed: Mapping[str, list[list[Array]]], in_place: Collection[str] = ()) -> relax.Function:
+    """`main` with the constants of each call packed, `packed` in the order of calls: f(x, w, b, out) -> f(x, packed, out).
+
+    Programs `in_place` keep the order of their operands: f(w, x, out) -> f(packed, x, out).
+    """
     ready = {name: iter(calls) for name, calls in packed.items()}
     blocks = []
     for block in main.body.blocks:
@@ -92,15 +97,19 @@ def pack_constants(main: relax.Function, packed: Mapping[str, list[list[Array]]]
         for binding in block.bindings:
             value = binding.value
             if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar) and value.op.name_hint in ready:
-                binding = relax.VarBinding(binding.var, packed_call(value, next(ready[value.op.name_hint])))
+                binding = relax.VarBinding(binding.var, packed_call(value, next(ready[value.op.name_hint]), value.op.name_hint in in_place))
             bindings.append(binding)
         blocks.append(relax.BindingBlock(bindings))
     body = relax.SeqExpr(blocks, main.body.body)
     return relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
 
 
-def packed_call(call: relax.Call, packed: Sequence[Array]) -> relax.Call:
+def packed_call(call: relax.Call, packed: Sequence[Array], in_place: bool = False) -> relax.Call:
     *read, out = call.args
     activations = [argument for argument in read if not isinstance(argument, GenericConst)]
     new = [relax.const(tvm.runtime.tensor(np.ascontiguousarray(array))) for array in packed]
+    if in_place:
+        ready = iter(new)
+        arguments = [next(ready) if isinstance(argument, GenericConst) else argument for argument in read]
+        return relax.Call(call.op, [*arguments, out], call.attrs, call.ty_args)
     return relax.Call(call.op, [*activations, *new, out], call.attrs, call.ty_args)

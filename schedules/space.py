@@ -39,7 +39,8 @@ class Space:
     the stages of work, most operations first. Points of one call differ in numbers only.
 
     Where a point wants the constant operands in another form, `pack` makes that of them: those of one call in, in order, the new ones out.
-    It may raise CannotPack at the default point, where there is another that takes any constants: `otherwise`.
+    It may raise CannotPack at the default point, where there is another that takes any constants: `otherwise`. The new ones follow the
+    activations in the program that `apply` makes; where `in_place`, each takes the place of the one that it is made of.
     """
 
     rule: str
@@ -48,6 +49,7 @@ class Space:
     knobs: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     pack: Callable[[Point, Sequence[Array]], list[Array]] | None = field(default=None, repr=False)
     otherwise: Point | None = None
+    in_place: bool = False
     legal: Callable[[Point], bool] = field(default=every_point, repr=False)
     nests: Callable[[Mapping[str, str | bool | Column]], Sequence[LoopNest]] | None = field(default=None, repr=False)
 

@@ -1,111 +1,291 @@
-"""Products with packed weights: a tile of rows x vectors of columns stays in registers, and what follows is computed on it.
+"""Products with constant weights: a tile of rows x vectors of columns stays in registers, and what follows is computed on it.
 
-    for m, p, c, k: y[m, p, c] += x[m, k] * w[p, k, c]          for p, mo in parallel:
-    for m, n: out[m, n] = relu(y[m, n // 32, n % 32] + b[n])  ->    acc[0:tile_rows, 0:vectors, 0:lanes] = 0
-                                                                    for k: acc[mi, v, :] += broadcast(x[m, k]) * w[p, k, v, :]
-                                                                    out[...] = relu(acc + b)
+    for m, n, k: y[m, n] += x[m, k] * w[k, n]               for panel, rows in parallel:
+    for m, n: out[m, n] = relu(y[m, n] + b[n])       ->       for depth block, tile:
+                                                                acc[0:tile_rows, 0:vectors, 0:lanes] = 0, or what the block before left
+                                                                for k: acc[r, v, :] += broadcast(x[m + r, k]) * panel[k, v, :]
+                                                                out[...] = relu(acc + b)
+
+Weights are packed when compiling: a panel is as many columns as a tile is wide, and holds row after row of them, so that a kernel reads
+weights in one forward stream. `depth` rows of a panel are used by all tiles of a block of rows before the next ones are, so that they
+stay near. Rows are cut into tiles that differ by one row at most, and the last panel has only the vectors it needs. While a panel is
+worked on, the next one is fetched: a first tile that waits for it takes twice its time (128 rows, weights in the third level: 175
+instead of 140 GFLOP/s a core).
 
 Panels are the outer loop where x fits the second-level cache or there is little of it, so that weights are read from memory once;
-otherwise row tiles are. A single row is bound by memory: each core streams its own panels.
+otherwise blocks of rows are. A single row is bound by memory: each core streams its own panels.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 from tvm import tirx
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from schedules.cpu.access import blocks_of, calls, is_reduction, trivial
-from schedules.cpu.loops import divisors, extent, in_registers
+from schedules.cpu.fused_product import FusedProduct, read_fused_product
 from schedules.cpu.nest import MATH
+from schedules.cpu.raw_loops import (
+    PARALLEL,
+    SERIAL,
+    UNROLLED,
+    VECTOR,
+    Body,
+    as_schedule,
+    buffer,
+    holding,
+    loop,
+    loop_to,
+    number,
+    prefetch,
+    sequence,
+)
+from schedules.loopnest import Column, Loop, LoopNest, Number, Operand, dim
 from schedules.machine import Machine
-from schedules.space import Point, Space
+from schedules.space import Array, Point, Space
+
+Each = Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Stmt]
 
 BLOCK = "packed_matmul"
 PARALLEL_STEPS = 1 << 19  # multiply-adds: about 6 us on one core, twice what starting a parallel loop costs
+TILE_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
+VECTORS = (1, 2, 3, 4, 6, 8)
+LONG_TAIL = 6  # operations: unrolled over a whole tile, the values of a longer tail would spill
+SUMS_BYTES = 16 << 10  # of a block of rows, so that they and the panel share the first-level cache
 
 
-def find(sch: Schedule) -> SBlockRV | None:
-    return next((block for block in blocks_of(sch) if str(sch.get(block).name_hint) == BLOCK), None)
+@dataclass(frozen=True)
+class Tiles:
+    """`rows` cut into `count` tiles: the first `tall` have `height` rows, the others one less."""
+
+    count: int
+    height: int
+    tall: int
+
+    @staticmethod
+    def of(rows: int, most: int) -> "Tiles":
+        count = -(-rows // most)
+        height = -(-rows // count)
+        return Tiles(count, height, count - (count * height - rows))
+
+    def start(self, tile: tirx.Expr) -> tirx.Expr:
+        first = tile * self.height
+        return first if self.tall == self.count else first - tirx.max(tile - self.tall, number(0))
 
 
 def packed_matmul(program: tirx.PrimFunc, machine: Machine) -> Space | None:
-    sch = Schedule(program)
-    block = find(sch)
-    if block is None or not all(trivial(sch, other) for other in blocks_of(sch)):
+    product = read_fused_product(program, BLOCK)
+    if product is None:
         return None
-    reductions = [other for other in blocks_of(sch) if is_reduction(sch, other)]
-    if len(reductions) != 1 or len(sch.get_output_blocks("root")) != 1:
-        return None
-    rows, count, width, depth = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
-    (last,) = sch.get_output_blocks("root")
-    unpack = sch.get_consumers(block)[0]
-    if [extent(sch, loop) for loop in sch.get_loops(last)] != [extent(sch, loop) for loop in sch.get_loops(unpack)]:
-        return None
-    vectors = width // machine.lanes()
-    room = max(1, (machine.vector_registers - vectors - 1) // vectors)
-    tiles = divisors(rows, min(room, 14))
-    panel_bytes, x_bytes = width * depth * 4, rows * depth * 4
-    panels_outside = x_bytes * (count - 1) <= panel_bytes * count * (rows // tiles[-1] - 1) or x_bytes <= machine.l2_bytes // 2
+    tiles = [rows for rows in TILE_ROWS if rows <= max(1, product.rows)] or [1]
+    vectors = [count for count in VECTORS if (count - 1) * machine.lanes() < product.columns]
+
+    def legal(point: Point) -> bool:
+        rows, wide = int(point["tile_rows"]), int(point["vectors"])
+        return rows * wide + wide + 1 <= machine.vector_registers and (wide <= 4 or rows <= 2)
+
+    default = choose(product, machine, [(r, v) for r in tiles for v in vectors if legal({"tile_rows": r, "vectors": v})])
+    depths = sorted({-(-product.depth // parts) for parts in (1, 2, 3, 4, 6, 8)} | {int(default["depth"])})
+    blocks = sorted({min(product.rows, rows) for rows in (32, 64, 128, 256, 512)} | {int(default["block_rows"])})
     return Space(
         rule="packed_matmul",
-        knobs={"tile_rows": tiles, "unroll": (1, 2, 4), "panels_outside": (False, True)},
-        default={"tile_rows": tiles[-1], "unroll": 4 if tiles[-1] * vectors <= 8 else 1, "panels_outside": panels_outside},
-        apply=lambda point: apply(program, machine, point),
+        knobs={
+            "tile_rows": tiles,
+            "vectors": vectors,
+            "depth": depths,
+            "block_rows": blocks,
+            "unroll": (1, 2, 4),
+            "panels_outside": (False, True),
+            "prefetch": (False, True),
+        },
+        default=default,
+        legal=legal,
+        apply=lambda point: apply(program, product, machine, point),
+        pack=partial(pack_weights, product, machine.lanes()),
+        in_place=True,
+        nests=partial(nests, product, machine),
     )
 
 
-def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
-    sch = Schedule(program)
-    block = find(sch)
-    assert block is not None
-    rows, count, width, depth = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
+def cycles(product: FusedProduct, machine: Machine, tile_rows: int, vectors: int) -> float:
+    """About how many cycles the multiply-adds of one step in depth take over all tiles, each of the largest size."""
+    lanes, tiles = machine.lanes(), Tiles.of(product.rows, tile_rows)
+    full, rest = divmod(-(-product.columns // lanes), vectors)
+
+    def step(height: int, wide: int) -> float:
+        sums = height * wide
+        return max(sums / machine.fma_ports, 4.0) * (1 + 0.25 * (1 / max(height, 1) + 1 / wide)) + 0.15 * wide  # four cycles' latency
+
+    def panel(wide: int) -> float:
+        return tiles.tall * step(tiles.height, wide) + (tiles.count - tiles.tall) * step(tiles.height - 1, wide) if wide else 0.0
+
+    return full * panel(vectors) + panel(rest)
+
+
+def choose(product: FusedProduct, machine: Machine, tiles: Sequence[tuple[int, int]]) -> dict[str, int | bool]:
+    """The default point: the tile with fewest cycles, and blocks that keep a panel in the second-level cache."""
+    tile_rows, vectors = min(tiles, key=lambda tile: (cycles(product, machine, *tile), -tile[0] * tile[1]))
+    width = vectors * machine.lanes()
+    parts = -(-product.depth * width * 4 // (machine.l2_bytes // 4)) if product.rows > tile_rows else 1
+    depth = -(-product.depth // parts)
+    block_rows = min(product.rows, 128 if parts == 1 else max(tile_rows, SUMS_BYTES // (4 * width)))
+    x_bytes, weight_bytes = product.rows * product.depth * 4, product.columns * product.depth * 4
+    once = x_bytes * -(-product.columns // width) <= weight_bytes * -(-product.rows // block_rows) or x_bytes <= machine.l2_bytes // 2
+    return {
+        "tile_rows": tile_rows,
+        "vectors": vectors,
+        "depth": depth,
+        "block_rows": block_rows,
+        "unroll": 4,
+        "panels_outside": once,
+        "prefetch": once and product.rows > tile_rows,
+    }
+
+
+def pack(weights: Array, width: int) -> Array:
+    """[K, N] -> [ceil(N / width), K, width], zeros behind the last column."""
+    depth, columns = weights.shape
+    packed = np.empty((-(-columns // width), depth, width), weights.dtype)
+    packed[-1] = 0
+    for panel, first in enumerate(range(0, columns, width)):
+        part = weights[:, first : first + width]
+        packed[panel, :, : part.shape[1]] = part
+    return packed
+
+
+def pack_weights(product: FusedProduct, lanes: int, point: Point, constants: Sequence[Array]) -> list[Array]:
+    """The weights in panels, and the other constants as they are."""
+    shape = (product.depth, product.columns)
+    place = next(index for index, array in enumerate(constants) if array.shape == shape)
+    return [pack(array, int(point["vectors"]) * lanes) if index == place else array for index, array in enumerate(constants)]
+
+
+def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point: Point) -> Schedule:
+    lanes, vectors = machine.lanes(), int(point["vectors"])
+    width, depth = vectors * lanes, min(int(point["depth"]), product.depth)
+    full, rest = divmod(product.columns, width)
+    panels, depth_blocks = full + (rest > 0), -(-product.depth // depth)
+    tiles = Tiles.of(product.rows, int(point["tile_rows"]))
+    together = min(tiles.count, -(-int(point["block_rows"]) // tiles.height))
+    blocks = -(-tiles.count // together)
+    packed = tirx.decl_buffer([number(extent) for extent in (panels, product.depth, width)], "float32", name="panels")
+    long_tail = bool(product.functions & MATH) or product.tail > LONG_TAIL
+    keep = depth_blocks > 1
+    unroll = int(point["unroll"]) if depth % int(point["unroll"]) == 0 and product.depth % depth == 0 else 1
+    lines = -(-vectors * unroll // tiles.count)  # of the next panel, that a step fetches
+    sums = buffer("sums", (together if keep else 1, tiles.height, width))
+
+    def tile_of(height: int, wide: int, columns: int, panel: tirx.Expr, tile: tirx.Expr, slot: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
+        """One tile of `height` rows x `wide` vectors, of which `columns` are real, over one block of the depth."""
+        acc, first = buffer("acc", (height, wide, lanes)), tiles.start(tile)
+
+        def each(body: Each, rows: int = UNROLLED) -> tirx.Stmt:
+            def row(r: tirx.Expr) -> tirx.Stmt:
+                return loop("v", wide, lambda v: loop("lane", lanes, lambda c: body(r, v, c), VECTOR), UNROLLED)
+
+            return loop("r", height, row, rows)
+
+        def kept(r: tirx.Expr, v: tirx.Expr, c: tirx.Expr) -> list[tirx.Expr]:
+            return [slot, r, v * lanes + c]
+
+        def result(value: tirx.Expr, r: tirx.Expr, v: tirx.Expr, c: tirx.Expr) -> tirx.Stmt:
+            stored = product.store(first + r, panel * width + v * lanes + c, value)
+            return stored if columns == wide * lanes else tirx.IfThenElse(v * lanes + c < columns, stored, None)
+
+        def multiply(step: tirx.Expr) -> tirx.Stmt:
+            k = block * depth + step
+            return each(
+                lambda r, v, c: tirx.BufferStore(
+                    acc, acc[r, v, c] + product.left(first + r, k) * packed[panel, k, v * lanes + c], [r, v, c]
+                )
+            )
+
+        def save() -> tirx.Stmt:
+            return each(lambda r, v, c: tirx.BufferStore(sums, acc[r, v, c], kept(r, v, c)))
+
+        zero = each(lambda r, v, c: tirx.BufferStore(acc, tirx.const(0.0, "float32"), [r, v, c]))
+        if long_tail:
+            finish = sequence(save(), each(lambda r, v, c: result(sums[tuple(kept(r, v, c))], r, v, c), SERIAL))
+        else:
+            finish = each(lambda r, v, c: result(acc[r, v, c], r, v, c))
+        if keep:
+            restore = each(lambda r, v, c: tirx.BufferStore(acc, sums[tuple(kept(r, v, c))], [r, v, c]))
+            zero = tirx.IfThenElse(block.equal(number(0)), zero, restore)
+            finish = tirx.IfThenElse(block.equal(number(depth_blocks - 1)), finish, save())
+        return holding([acc], sequence(zero, walk_depth(multiply, panel, tile, block), finish))
+
+    def walk_depth(multiply: Body, panel: tirx.Expr, tile: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
+        length = number(depth) if product.depth % depth == 0 else tirx.min(number(depth), product.depth - block * depth)
+
+        def steps(step: tirx.Expr) -> tirx.Stmt:
+            body = loop("u", unroll, lambda u: multiply(step * unroll + u), UNROLLED)
+            if not point["prefetch"]:
+                return body
+            # what the first tile of the next panel would wait for
+            step = ((block * tiles.count + tile) * (depth // unroll) + step) * lines
+            ahead = [prefetch(packed, [panel + 1, number(0), (step + line) * lanes]) for line in range(lines)]
+            return sequence(*ahead, body)
+
+        return loop_to("k", tirx.floordiv(length, unroll) if unroll > 1 else length, steps)
+
+    def both_heights(wide: int, columns: int, panel: tirx.Expr, tile: tirx.Expr, slot: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
+        high = tile_of(tiles.height, wide, columns, panel, tile, slot, block)
+        if tiles.tall == tiles.count:
+            return high
+        return tirx.IfThenElse(tile < tiles.tall, high, tile_of(tiles.height - 1, wide, columns, panel, tile, slot, block))
+
+    def rows_of(wide: int, columns: int, panel: tirx.Expr, group: tirx.Expr) -> tirx.Stmt:
+        def one(block: tirx.Expr, inside: tirx.Expr) -> tirx.Stmt:
+            tile = group * together + inside
+            body = both_heights(wide, columns, panel, tile, inside if keep else number(0), block)
+            return body if tiles.count % together == 0 else tirx.IfThenElse(tile < tiles.count, body, None)
+
+        return loop("depth", depth_blocks, lambda block: loop("tile", together, lambda inside: one(block, inside)))
+
+    def cell(index: tirx.Expr) -> tirx.Stmt:
+        inner = blocks if point["panels_outside"] else panels
+        first, second = tirx.floordiv(index, inner), tirx.floormod(index, inner)
+        panel, group = (first, second) if point["panels_outside"] else (second, first)
+        body = rows_of(vectors, width, panel, group) if full else None
+        if rest:
+            last = rows_of(-(-rest // lanes), rest, panel, group)
+            body = tirx.IfThenElse(panel < full, body, last) if body is not None else last
+        assert body is not None
+        return holding([sums] if keep or long_tail else [], body)
+
+    steps = max(product.rows, 8) * product.columns * product.depth  # a weight that few rows use costs its load
+    parallel = steps >= PARALLEL_STEPS and machine.cores > 1
+    body = loop("cell", panels * blocks, cell, PARALLEL if parallel else SERIAL)
+    parameters = [packed if parameter.same_as(product.right) else parameter for parameter in program.params]
+    return as_schedule(program, parameters, body)
+
+
+def nests(product: FusedProduct, machine: Machine, knobs: Mapping[str, str | bool | Column]) -> list[LoopNest]:
     lanes = machine.lanes()
-    for other in blocks_of(sch):
-        if not is_reduction(sch, other) and sch.get_consumers(other):
-            sch.compute_inline(other)
-    (last,) = sch.get_output_blocks("root")
-    sch.set_scope(block, 0, "local")
-    *lead, n = sch.get_loops(last)
-    m = sch.fuse(*lead) if len(lead) > 1 else lead[0]
-    steps = max(rows, 8) * count * width * depth  # a weight that few rows use costs its load
-    k = hold_tile(sch, block, last, [], m, n, width // lanes, steps >= PARALLEL_STEPS and machine.cores > 1, point)
-    if point["unroll"] != 1 and depth % int(point["unroll"]) == 0:
-        _, step = sch.split(k, [None, point["unroll"]])
-        sch.unroll(step)
-    return sch
-
-
-def hold_tile(
-    sch: Schedule,
-    block: SBlockRV,
-    last: SBlockRV,
-    batch: list[LoopRV],
-    m: LoopRV,
-    n: LoopRV,
-    vectors: int,
-    parallel: bool,
-    point: Point,
-) -> LoopRV:
-    """Keep `tile_rows` x one panel of the sums in registers and compute `last`, over `batch`, m and n, on them. Returns the depth loop."""
-    lanes = extent_of_width(sch, block) // vectors
-    panel, vector, lane = sch.split(n, [None, vectors, lanes])
-    row, row_in = sch.split(m, [None, point["tile_rows"]])
-    outer = [panel, row] if point["panels_outside"] else [row, panel]
-    sch.reorder(*batch, *outer, row_in, vector, lane)
-    tile = sch.fuse(*batch, *outer)
-    sch.compute_at(block, tile, preserve_unit_loops=True)
-    if parallel:
-        sch.parallel(tile)
-    # a long tail works through memory: unrolled over the whole tile, its temporaries would spill anyway
-    in_registers(sch, [vector, lane] if calls(sch, last, MATH) else [row_in, vector, lane])
-    *_, acc_row, acc_panel, acc_column, k = sch.get_loops(block)
-    sch.reorder(acc_panel, k, acc_row, acc_column)
-    acc_vector, acc_lane = sch.split(acc_column, [None, lanes])
-    in_registers(sch, [acc_row, acc_vector, acc_lane])
-    init = sch.decompose_reduction(block, k)
-    in_registers(sch, sch.get_loops(init)[-3:])
-    return k
-
-
-def extent_of_width(sch: Schedule, block: SBlockRV) -> int:
-    """Columns of one panel."""
-    return int(sch.get(block).iter_vars[-2].dom.extent)
+    tile_rows, vectors, depth, block_rows = (np.asarray(knobs[name]) for name in ("tile_rows", "vectors", "depth", "block_rows"))
+    count = -(-product.rows // tile_rows)
+    height = product.rows / count
+    together = np.minimum(count, -(-block_rows // np.maximum(1, np.ceil(height))))
+    panels = Loop("panel", -(-product.columns // (vectors * lanes)), "parallel")
+    groups = Loop("group", -(-count // together), "parallel")
+    outer = (panels, groups) if knobs["panels_outside"] else (groups, panels)
+    down: dict[str, Number] = {"group": together * height, "tile": height, "row": 1}
+    across: dict[str, Number] = {"panel": vectors * lanes, "vector": lanes, "lane": 1}
+    deep: dict[str, Number] = {"block": depth, "k": 1}
+    loops = (
+        *outer, Loop("block", -(-product.depth // depth), reduces=True), Loop("tile", together), Loop("k", depth, reduces=True),
+        Loop("row", height, "unrolled"), Loop("vector", vectors, "unrolled"), Loop("lane", lanes, "vector"),
+    )  # fmt: skip
+    operands = (
+        Operand("x", 4, "read", (dim(**down), dim(**deep))),
+        Operand("w", 4, "read", (dim(panel=product.depth * vectors * lanes), dim(block=depth, k=1), dim(vector=lanes, lane=1))),
+        Operand("y", 4, "accumulate", (dim(**down), dim(**across))),
+    )
+    numbers: dict[str, Number] = {
+        "unroll": np.asarray(knobs["unroll"]),
+        "prefetch": int(bool(knobs["prefetch"])),
+        "tail": product.tail,
+        "functions": len(product.functions & MATH),
+    }
+    return [LoopNest(loops, operands, product.rows * product.columns * product.depth, numbers)]

@@ -12,8 +12,9 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.access import blocks_of, is_reduction, trivial
+from schedules.cpu.hold_tile import hold_tile
 from schedules.cpu.loops import divisors, extent
-from schedules.cpu.matmul import PARALLEL_STEPS, hold_tile
+from schedules.cpu.matmul import PARALLEL_STEPS
 from schedules.cpu.nest import spread
 from schedules.machine import Machine
 from schedules.space import Point, Space
