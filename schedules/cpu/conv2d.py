@@ -13,17 +13,25 @@ registers. Pixels are the outer of the unrolled loops: the other way round LLVM 
 
 Rows are the outer loop where all weights stay in the second level: a core then reads the rows that it wrote itself in the layer before.
 Otherwise filters are, so that each weight comes from memory once.
+
+Dense 3x3 layers with unit strides have another `algorithm` or two: Winograd's, whose tiles take the same knobs (winograd_space.py).
 """
 
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.conv2d_nests import nests
 from schedules.cpu.loops import divisors, extent, in_registers
+from schedules.cpu.winograd import Conv3x3, winograd
+from schedules.cpu.winograd_match import conv3x3
+from schedules.cpu.winograd_space import DIRECT, SIDES, Winograd
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
-from schedules.space import Point, Space
+from schedules.space import Array, Point, Space
 
 BLOCK = "conv2d_nchwc"
 
@@ -104,7 +112,57 @@ def conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         for tw in knobs["tile_w"]
     ]
     default = min(filter(legal, points), key=lambda p: (score(p["tile_h"], p["tile_w"], p["tile_k"], registers), p["tile_h"], -p["tile_w"]))
-    return Space(rule="conv2d", knobs=knobs, default=default, apply=lambda point: apply(program, point), legal=legal)
+    direct = Space(
+        rule="conv2d",
+        knobs=knobs,
+        default=default,
+        apply=lambda point: apply(program, point),
+        legal=legal,
+        nests=lambda columns: nests(program, BLOCK, columns),
+    )
+    conv = matched(program, machine)
+    return direct if conv is None else with_winograd(direct, Winograd(conv, machine))
+
+
+def matched(program: tirx.PrimFunc, machine: Machine) -> Conv3x3 | None:
+    """What Winograd's algorithm would compute, None where it cannot."""
+    sch = Schedule(program)
+    block, pad = sch.get_sblock(BLOCK), find(sch, "pad")
+    inline_producers(sch, {BLOCK, "pad"})
+    return conv3x3(program, sch, block, pad, inline_tail(sch, block), machine.lanes())
+
+
+def with_winograd(direct: Space, other: Winograd) -> Space:
+    """The space of both algorithms; their tiles share knobs."""
+    both = {name: sorted({*values, *other.knobs().get(name, ())}) for name, values in direct.knobs.items()}
+
+    def legal(point: Point) -> bool:
+        if point["algorithm"] != DIRECT:
+            return other.holds(point)
+        return all(point[name] in values for name, values in direct.knobs.items()) and direct.legal(point)
+
+    def apply_either(point: Point) -> Schedule:
+        return direct.apply(point) if point["algorithm"] == DIRECT else winograd(other.conv, other.blocking(point))
+
+    def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
+        return list(constants) if point["algorithm"] == DIRECT else other.pack(other.blocking(point), constants)
+
+    def nests_of_either(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
+        assert direct.nests
+        return direct.nests(columns) if columns["algorithm"] == DIRECT else other.nests(columns)
+
+    otherwise = {**direct.default, "algorithm": DIRECT}
+    return Space(
+        rule=direct.rule,
+        knobs={**both, "algorithm": (DIRECT, *SIDES)},
+        default=other.default() or otherwise,
+        apply=apply_either,
+        pack=pack,
+        otherwise=otherwise,
+        in_place=True,
+        legal=legal,
+        nests=nests_of_either,
+    )
 
 
 def group_blocks(sch: Schedule, block: SBlockRV, k: int) -> int:

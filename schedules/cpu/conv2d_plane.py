@@ -10,6 +10,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from schedules.cpu.conv2d import find, inline_producers, inline_tail
+from schedules.cpu.conv2d_nests import plane_nests
 from schedules.cpu.loops import divisors, extent, in_registers
 from schedules.machine import Machine
 from schedules.space import Point, Space
@@ -30,7 +31,13 @@ def conv2d_plane(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     knobs = {"tile_k": divisors(group, 20), "tile_p": divisors(plane // lanes, 16)}
     points = [{"tile_k": k, "tile_p": p} for k in knobs["tile_k"] for p in knobs["tile_p"] if k * p <= machine.vector_registers - 4]
     default = min(points, key=lambda point: cost(point["tile_k"], point["tile_p"]))
-    return Space(rule="conv2d_plane", knobs=knobs, default=default, apply=lambda point: apply(program, point, machine))
+    return Space(
+        rule="conv2d_plane",
+        knobs=knobs,
+        default=default,
+        apply=lambda point: apply(program, point, machine),
+        nests=lambda columns: plane_nests(program, BLOCK, lanes, columns),
+    )
 
 
 def cost(tile_k: int, tile_p: int) -> float:

@@ -1,0 +1,261 @@
+"""A 3x3 convolution by Winograd's transforms, as another program: pixels and weights are transformed, multiplied as matrices, and back.
+
+    for block of tiles, c:            V[p, c, t, 0:lanes] = B^T d B     (windows reach over the border: no padded copy)
+    for panel of filters, block:
+      for p, tiles, filters:          acc += broadcast(V[p, c, t]) * U[panel, p, c, 0:lanes]  (a tile in registers)
+                                      M[p, t, k, 0:lanes] = acc
+      for k, t:                       out[k, 2x2 or 4x4 pixels of t, 0:lanes] = relu(A^T M A + bias)
+
+A block of tiles, transformed, and the products of one panel stay in the second-level cache. Either all blocks are transformed first, which
+lets each panel of weights be read once for the image and shares filters out to the cores (`apart`), or each block just before it is
+multiplied, which keeps large images in the cache.
+"""
+
+from dataclasses import dataclass
+
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import TensorLoad
+from tvm.s_tir import Schedule
+
+from schedules.cpu import winograd_transforms as transforms
+from schedules.cpu.statements import Straight, buffer, loop, number, parallel, sequence, unrolled, vector, where
+from schedules.space import Array
+
+
+@dataclass(frozen=True)
+class Conv3x3:
+    """What there is to compute. `store` is the fused tail for one element: out[...] = f(sums[n, k, h, w, lane])."""
+
+    program: tirx.PrimFunc
+    data: tirx.Buffer  # [n, c / lanes, height, width, lanes]
+    weight: tirx.Buffer  # [k / lanes, c / lanes, 3, 3, lanes, lanes]
+    sums: tirx.Buffer
+    store: tirx.BufferStore
+    axes: tuple[tirx.Var, ...]  # n, k, h, w, lane of the store
+    shape: tuple[int, ...]  # of the output, by the same axes
+    top: int
+    left: int
+
+    @property
+    def lanes(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def c_blocks(self) -> int:
+        return int(self.data.shape[1])
+
+    def tiles(self, m: int) -> tuple[int, int]:
+        """Rows and columns of m x m tiles."""
+        return -(-self.shape[2] // m), -(-self.shape[3] // m)
+
+    def tile_count(self, m: int) -> int:
+        rows, columns = self.tiles(m)
+        return self.shape[0] * rows * columns
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """One point: m x m results a tile; a register tile of `tile_t` tiles x `tile_k` vectors of filters; `groups` of those a block."""
+
+    m: int
+    tile_k: int
+    tile_t: int
+    groups: int
+    apart: bool
+
+    @property
+    def block(self) -> int:
+        return self.tile_t * self.groups
+
+    @property
+    def size(self) -> int:
+        return self.m + 2
+
+    @property
+    def products(self) -> int:
+        return self.size * self.size
+
+
+def packed_weight(w: Array, point: Blocking) -> Array:
+    """[K, C, 3, 3, c, k] -> [panel, p, C, c, filters of a panel]."""
+    k, c, _, _, inner, lanes = w.shape
+    u = transforms.weights(w.transpose(0, 1, 4, 5, 2, 3), point.m)
+    u = u.reshape(k // point.tile_k, point.tile_k, c, inner, lanes, point.products)
+    return u.transpose(0, 5, 2, 3, 1, 4).reshape(k // point.tile_k, point.products, c, inner, point.tile_k * lanes)
+
+
+def winograd(conv: Conv3x3, point: Blocking) -> Schedule:
+    lanes, c_blocks = conv.lanes, conv.c_blocks
+    panels = conv.shape[1] // point.tile_k
+    blocks = -(-conv.tile_count(point.m) // point.block)
+    u = buffer("weight", panels, point.products, c_blocks, lanes, point.tile_k * lanes)
+    # one vector more than needed keeps the products of one tile out of one another's cache sets
+    v = buffer("windows", blocks if point.apart else 1, point.products, c_blocks * point.block + 1, lanes)
+
+    def multiply(panel: tirx.Expr, block: tirx.Expr, slot: tirx.Expr) -> tirx.Stmt:
+        m = buffer("sums", point.products, point.block * point.tile_k + 1, lanes)
+        gemm = multiplied(conv, point, u, v, m, panel, slot)
+        return tirx.SeqStmt([tirx.AllocBuffer(m), gemm, finished(conv, point, m, panel, block)])
+
+    if point.apart:
+        first = parallel("window", blocks * c_blocks, lambda i: transformed(conv, point, v, i // c_blocks, i // c_blocks, i % c_blocks))
+        second = parallel("panel", panels * blocks, lambda i: multiply(i // blocks, i % blocks, i % blocks))
+        body: tirx.Stmt = tirx.SeqStmt([tirx.AllocBuffer(v), first, second])
+    else:
+        zero = number(0)
+
+        def one(block: tirx.Expr) -> tirx.Stmt:
+            first = loop("c", c_blocks, lambda c: transformed(conv, point, v, block, zero, c))
+            return tirx.SeqStmt([tirx.AllocBuffer(v), first, loop("panel", panels, lambda panel: multiply(panel, block, zero))])
+
+        body = parallel("block", blocks, one)
+    params = [u if param.same_as(conv.weight) else param for param in conv.program.params]
+    root = s_tir.SBlockRealize([], tirx.const(True, "bool"), s_tir.SBlock([], [], [], "root", body))
+    return Schedule(tirx.PrimFunc(params, root, conv.program.ret_type, conv.program.attrs))
+
+
+def place(conv: Conv3x3, point: Blocking, tile: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr, tirx.Expr]:
+    """The image of a tile, and the row and column of its first result."""
+    rows, columns = conv.tiles(point.m)
+    return tile // (rows * columns), tile // columns % rows * point.m, tile % columns * point.m
+
+
+def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr, slot: tirx.Expr, c: tirx.Expr) -> tirx.Stmt:
+    """B^T d B for all tiles of a block and one block of channels. Tiles behind the last one repeat it."""
+    height, width = (int(extent) for extent in conv.data.shape[2:4])
+    count, size = conv.tile_count(point.m), point.size
+    rows, columns = conv.tiles(point.m)
+
+    def one(t: tirx.Expr) -> tirx.Stmt:
+        tile = tirx.min(block * point.block + t, number(count - 1)) if count % point.block else block * point.block + t
+        image, row, column = place(conv, point, tile)
+        top, left = row - conv.top, column - conv.left
+
+        def window(checked: bool) -> tirx.Stmt:
+            code = Straight(conv.lanes, 8 * size * size)
+
+            def pixel(i: int, j: int) -> tirx.Expr:
+                value = conv.data[image, c, top + i, left + j, code.lane]
+                conditions = []
+                if checked:
+                    if i < conv.top:
+                        conditions.append(top + i >= 0)
+                    if (rows - 1) * point.m - conv.top + i >= height:
+                        conditions.append(top + i < height)
+                    if j < conv.left:
+                        conditions.append(left + j >= 0)
+                    if (columns - 1) * point.m - conv.left + j >= width:
+                        conditions.append(left + j < width)
+                return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0, "float32")) if conditions else value
+
+            half = [transformed_line(code, [code.hold(pixel(i, j)) for i in range(size)], point.m) for j in range(size)]
+            for i in range(size):
+                for j, value in enumerate(transformed_line(code, [code.hold(half[j][i]) for j in range(size)], point.m)):
+                    code.store(v, [slot, number(i * size + j), c * point.block + t], value)
+            return code.done()
+
+        inside = [top >= 0] if conv.top else []
+        if (rows - 1) * point.m - conv.top + size > height:
+            inside.append(top <= height - size)
+        if conv.left:
+            inside.append(left >= 0)
+        if (columns - 1) * point.m - conv.left + size > width:
+            inside.append(left <= width - size)
+        return where(inside, window(False), window(True) if inside else None)
+
+    return loop("t", point.block, one)
+
+
+def transformed_line(code: Straight, d: list[tirx.Expr], m: int) -> list[tirx.Expr]:
+    first, last = transforms.input_ends(d, m)
+    values = [first]
+    for even, odd, p in transforms.input_halves(d, m):
+        even, odd = code.hold(even), code.hold(odd)
+        values += [transforms.plus(even, p, odd), transforms.plus(even, -p, odd)]
+    return [*values, last]
+
+
+def multiplied(
+    conv: Conv3x3, point: Blocking, u: tirx.Buffer, v: tirx.Buffer, m: tirx.Buffer, panel: tirx.Expr, slot: tirx.Expr
+) -> tirx.Stmt:
+    lanes, tile_k, tile_t = conv.lanes, point.tile_k, point.tile_t
+
+    def tile(p: tirx.Expr, group: tirx.Expr) -> tirx.Stmt:
+        acc = buffer("acc", tile_t * tile_k, lanes, scope="local")
+        zero = tirx.const(0, "float32")
+
+        def step(c: tirx.Expr, ci: tirx.Expr) -> tirx.Stmt:
+            def one(t: tirx.Expr, k: tirx.Expr, lane: tirx.Expr) -> tirx.Stmt:
+                pixel = v[slot, p, c * point.block + group * tile_t + t, ci]
+                total = acc[t * tile_k + k, lane] + pixel * u[panel, p, c, ci, k * lanes + lane]
+                return tirx.BufferStore(acc, total, [t * tile_k + k, lane])
+
+            return unrolled("t", tile_t, lambda t: unrolled("k", tile_k, lambda k: vector(lanes, lambda lane: one(t, k, lane))))
+
+        def keep(t: tirx.Expr, k: tirx.Expr, lane: tirx.Expr) -> tirx.Stmt:
+            return tirx.BufferStore(m, acc[t * tile_k + k, lane], [p, (group * tile_t + t) * tile_k + k, lane])
+
+        return sequence(
+            [
+                tirx.AllocBuffer(acc),
+                unrolled("i", tile_t * tile_k, lambda i: vector(lanes, lambda lane: tirx.BufferStore(acc, zero, [i, lane]))),
+                loop("c", conv.c_blocks, lambda c: loop("ci", lanes, lambda ci: step(c, ci))),
+                unrolled("t", tile_t, lambda t: unrolled("k", tile_k, lambda k: vector(lanes, lambda lane: keep(t, k, lane)))),
+            ]
+        )
+
+    return loop("p", point.products, lambda p: loop("group", point.groups, lambda group: tile(p, group)))
+
+
+def finished(conv: Conv3x3, point: Blocking, sums: tirx.Buffer, panel: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
+    """A^T M A and the tail, for all tiles of a block and one panel of filters."""
+    size, m, lanes = point.size, point.m, conv.lanes
+    count = conv.tile_count(m)
+    rows, columns = conv.tiles(m)
+    height, width = conv.shape[2:4]
+
+    def one(k: tirx.Expr, t: tirx.Expr) -> tirx.Stmt:
+        tile = block * point.block + t
+        image, row, column = place(conv, point, tile)
+        y = buffer("y", m * m, lanes, scope="local")
+        code = Straight(lanes, 8 * size * size)
+
+        def line(values: list[tirx.Expr]) -> list[tirx.Expr]:
+            pairs = list(zip(values[1:-1:2], values[2:-1:2], strict=True))
+            added = [code.hold(a + b) for a, b in pairs]
+            taken = [code.hold(a - b) for a, b in pairs]
+            return transforms.outputs(values, added, taken, m)
+
+        def product(i: int, j: int) -> tirx.Expr:
+            return code.hold(sums[i * size + j, t * point.tile_k + k, code.lane])
+
+        half = [line([product(i, j) for i in range(size)]) for j in range(size)]
+        for i in range(m):
+            for j, value in enumerate(line([code.hold(half[j][i]) for j in range(size)])):
+                code.store(y, [number(i * m + j)], value)
+
+        def pixel(i: int, j: int) -> tirx.Stmt:
+            return vector(lanes, lambda lane: element(conv, y, i * m + j, (image, panel * point.tile_k + k, row + i, column + j, lane)))
+
+        def of_row(i: int) -> tirx.Stmt:
+            return sequence(
+                [where([column + j < width] if (columns - 1) * m + j >= width else [], pixel(i, j)) for j in range(m)],
+            )
+
+        stores = [where([row + i < height] if (rows - 1) * m + i >= height else [], of_row(i)) for i in range(m)]
+        whole = tirx.SeqStmt([tirx.AllocBuffer(y), code.done(), *stores])
+        return where([tile < count] if count % point.block else [], whole)
+
+    return loop("k", point.tile_k, lambda k: loop("t", point.block, lambda t: one(k, t)))
+
+
+def element(conv: Conv3x3, y: tirx.Buffer, slot: int, index: tuple[tirx.Expr, ...]) -> tirx.Stmt:
+    """The tail's store for one element, whose convolution is y[slot, lane]."""
+    values = dict(zip(conv.axes, index, strict=True))
+
+    def load(node: TensorLoad) -> tirx.Expr:
+        return y[number(slot), index[-1]] if node.source.same_as(conv.sums) else node
+
+    stored = tvm_ffi.structural_map(conv.store, (TensorLoad, load))
+    return tvm_ffi.structural_map(stored, (tirx.Var, lambda var: values.get(var, var)))
