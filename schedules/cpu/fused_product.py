@@ -1,6 +1,7 @@
 """What a program computes that is a product and an elementwise tail, taken apart so that a rule can write the loops anew.
 
-y[m, n] += x[m, k] * w[k, n];  out[m, n] = relu(y[m, n] + b[n])     ->     left(m, k) = x[m, k];  store(m, n, sum) = (out[m, n] = relu(sum + b[n]))
+y[m, n] += x[m, k] * w[k, n]                 left(m, k)        =  x[m, k]
+out[m, n] = relu(y[m, n] + b[n])     ->      store(m, n, sum)  =  (out[m, n] = relu(sum + b[n]))
 """
 
 from collections.abc import Callable, Sequence

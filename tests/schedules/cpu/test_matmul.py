@@ -62,12 +62,11 @@ def test_any_rows_columns_and_depth(shape: tuple[int, ...], columns: int, machin
 
 
 @pytest.mark.parametrize("knob", ["tile_rows", "vectors", "depth", "block_rows", "unroll", "panels_outside", "prefetch"])
-@pytest.mark.parametrize("rows", [37, 64])
-def test_every_value_of_every_knob_computes_the_same(knob: str, rows: int) -> None:
-    x, weights, bias = floats(rows, 44), floats(44, 150, seed=1), floats(150, seed=2)
-    function = layer(x.shape, weights, bias, MACHINES[-1], smooth=rows == 37)
+def test_every_value_of_every_knob_computes_the_same(knob: str) -> None:
+    x, weights, bias = floats(37, 44), floats(44, 150, seed=1), floats(150, seed=2)
+    function = layer(x.shape, weights, bias, MACHINES[-1], smooth=True)
     y = x.astype(np.float64) @ weights + bias
-    expected = np.maximum(y, 0) if rows == 64 else y * (1 + erf(y / np.sqrt(2))) / 2
+    expected = y * (1 + erf(y / np.sqrt(2))) / 2
     chosen = space(function, MACHINES[-1])
     for value in chosen.knobs[knob]:
         small = {"block_rows": chosen.knobs["block_rows"][0], "depth": chosen.knobs["depth"][0]}
