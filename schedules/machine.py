@@ -11,6 +11,9 @@ class Machine:
     width start each cycle; cache sizes are per core in bytes, except `l3_bytes` which all cores share. `bandwidth` is bytes a second from
     memory for one core, `ghz` the sustained clock: both are for rooflines only, never for choosing a schedule.
 
+    `bf16_dot` is whether the CPU multiplies bfloat16 by itself. `reduced_precision` is no number of the machine's: its user allows float32
+    to be computed in bfloat16.
+
     On a GPU a core is a multiprocessor and a vector a warp; all cores share the L2, and there is no L3. The next three fields are for GPUs
     alone: how many threads and how much statically allocated shared memory one block may have, and the compute capability (80 for 8.0).
 
@@ -26,6 +29,8 @@ class Machine:
     l2_bytes: int = 512 << 10
     l3_bytes: int = 8 << 20
     int8_dot: bool = False
+    bf16_dot: bool = False
+    reduced_precision: bool = False
     ghz: float = 2.5
     bandwidth: float = 10e9
     threads_per_block: int = 0

@@ -12,6 +12,9 @@ stay near. Rows are cut into tiles that differ by one row at most, and the last 
 worked on, the next one is fetched: a first tile that waits for it takes twice its time (128 rows, weights in the third level: 175
 instead of 140 GFLOP/s a core).
 
+Where the user allows it, weights may be kept in bfloat16 and widened as they are loaded: half the bytes, for two more instructions a
+vector. That pays where few rows use a weight, which then costs its way from memory; sums are float32 all the same.
+
 Panels are the outer loop where x fits the second-level cache or there is little of it, so that weights are read from memory once;
 otherwise blocks of rows are. A single row is bound by memory: each core streams its own panels.
 """
@@ -52,6 +55,7 @@ PARALLEL_STEPS = 1 << 19  # multiply-adds: about 6 us on one core, twice what st
 TILE_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
 VECTORS = (1, 2, 3, 4, 6, 8)
 LONG_TAIL = 6  # operations: unrolled over a whole tile, the values of a longer tail would spill
+FEW_ROWS = 8  # so few that weights are worth less than their way from memory
 SUMS_BYTES = 16 << 10  # of a block of rows, so that they and the panel share the first-level cache
 
 
@@ -98,6 +102,7 @@ def packed_matmul(program: tirx.PrimFunc, machine: Machine) -> Space | None:
             "unroll": (1, 2, 4),
             "panels_outside": (False, True),
             "prefetch": (False, True),
+            **({"precision": ("f32", "bf16")} if machine.reduced_precision else {}),
         },
         default=default,
         legal=legal,
@@ -123,7 +128,7 @@ def cycles(product: FusedProduct, machine: Machine, tile_rows: int, vectors: int
     return full * panel(vectors) + panel(rest)
 
 
-def choose(product: FusedProduct, machine: Machine, tiles: Sequence[tuple[int, int]]) -> dict[str, int | bool]:
+def choose(product: FusedProduct, machine: Machine, tiles: Sequence[tuple[int, int]]) -> dict[str, int | bool | str]:
     """The default point: the tile with fewest cycles, and blocks that keep a panel in the second-level cache."""
     tile_rows, vectors = min(tiles, key=lambda tile: (cycles(product, machine, *tile), -tile[0] * tile[1]))
     width = vectors * machine.lanes()
@@ -140,6 +145,7 @@ def choose(product: FusedProduct, machine: Machine, tiles: Sequence[tuple[int, i
         "unroll": 4,
         "panels_outside": once,
         "prefetch": once and product.rows > tile_rows,
+        **({"precision": "bf16" if product.rows <= FEW_ROWS else "f32"} if machine.reduced_precision else {}),
     }
 
 
@@ -154,11 +160,20 @@ def pack(weights: Array, width: int) -> Array:
     return packed
 
 
+def to_bf16(weights: Array) -> Array:
+    """The upper halves of float32, rounded to nearest, ties to even."""
+    bits = weights.view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(weights), 0x7FC0, rounded).astype(np.uint16)
+
+
 def pack_weights(product: FusedProduct, lanes: int, point: Point, constants: Sequence[Array]) -> list[Array]:
     """The weights in panels, and the other constants as they are."""
     shape = (product.depth, product.columns)
     place = next(index for index, array in enumerate(constants) if array.shape == shape)
-    return [pack(array, int(point["vectors"]) * lanes) if index == place else array for index, array in enumerate(constants)]
+    panels = pack(constants[place], int(point["vectors"]) * lanes)
+    panels = to_bf16(panels) if point.get("precision") == "bf16" else panels
+    return [panels if index == place else array for index, array in enumerate(constants)]
 
 
 def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point: Point) -> Schedule:
@@ -169,11 +184,13 @@ def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point
     tiles = Tiles.of(product.rows, int(point["tile_rows"]))
     together = min(tiles.count, -(-int(point["block_rows"]) // tiles.height))
     blocks = -(-tiles.count // together)
-    packed = tirx.decl_buffer([number(extent) for extent in (panels, product.depth, width)], "float32", name="panels")
+    kept_as = "bfloat16" if point.get("precision") == "bf16" else "float32"
+    packed = tirx.decl_buffer([number(extent) for extent in (panels, product.depth, width)], kept_as, name="panels")
     long_tail = bool(product.functions & MATH) or product.tail > LONG_TAIL
     keep = depth_blocks > 1
     unroll = int(point["unroll"]) if depth % int(point["unroll"]) == 0 and product.depth % depth == 0 else 1
-    lines = -(-vectors * unroll // tiles.count)  # of the next panel, that a step fetches
+    line_items = lanes * (2 if kept_as == "bfloat16" else 1)
+    lines = -(-width * unroll // line_items // tiles.count)  # of the next panel, that a step fetches
     sums = buffer("sums", (together if keep else 1, tiles.height, width))
 
     def tile_of(height: int, wide: int, columns: int, panel: tirx.Expr, tile: tirx.Expr, slot: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
@@ -197,7 +214,7 @@ def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point
             k = block * depth + step
             return each(
                 lambda r, v, c: tirx.BufferStore(
-                    acc, acc[r, v, c] + product.left(first + r, k) * packed[panel, k, v * lanes + c], [r, v, c]
+                    acc, acc[r, v, c] + product.left(first + r, k) * packed[panel, k, v * lanes + c].astype("float32"), [r, v, c]
                 )
             )
 
@@ -224,7 +241,7 @@ def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point
                 return body
             # what the first tile of the next panel would wait for
             step = ((block * tiles.count + tile) * (depth // unroll) + step) * lines
-            ahead = [prefetch(packed, [panel + 1, number(0), (step + line) * lanes]) for line in range(lines)]
+            ahead = [prefetch(packed, [panel + 1, number(0), (step + line) * line_items]) for line in range(lines)]
             return sequence(*ahead, body)
 
         return loop_to("k", tirx.floordiv(length, unroll) if unroll > 1 else length, steps)
@@ -279,7 +296,12 @@ def nests(product: FusedProduct, machine: Machine, knobs: Mapping[str, str | boo
     )  # fmt: skip
     operands = (
         Operand("x", 4, "read", (dim(**down), dim(**deep))),
-        Operand("w", 4, "read", (dim(panel=product.depth * vectors * lanes), dim(block=depth, k=1), dim(vector=lanes, lane=1))),
+        Operand(
+            "w",
+            2 if knobs.get("precision") == "bf16" else 4,
+            "read",
+            (dim(panel=product.depth * vectors * lanes), dim(block=depth, k=1), dim(vector=lanes, lane=1)),
+        ),
         Operand("y", 4, "accumulate", (dim(**down), dim(**across))),
     )
     numbers: dict[str, Number] = {

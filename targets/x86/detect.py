@@ -97,6 +97,7 @@ def describe_machine() -> Target:
             l2_bytes=cache_bytes(2, 1 << 20),
             l3_bytes=cache_bytes(3, 8 << 20),
             int8_dot="avx512_vnni" in features,
+            bf16_dot=flags.issuperset((*AVX512, "avx512_bf16")),
             ghz=clock_ghz(),
         ),
         features=tuple(sorted(set(features) | flags.intersection(LLVM_FEATURES.values()))),
