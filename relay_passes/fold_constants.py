@@ -119,6 +119,7 @@ TABLE: dict[str, Compute] = {
     "relax.square": plain(np.square),
     "relax.sign": plain(np.sign),
     "relax.tanh": plain(np.tanh),
+    "relax.erf": lambda _call, values: erf(values[0]).astype(values[0].dtype),
     "relax.sigmoid": plain(sigmoid),
     "relax.nn.relu": lambda _call, values: np.maximum(values[0], values[0].dtype.type(0)),
     "relax.nn.silu": lambda _call, values: values[0] * sigmoid(values[0]),

@@ -13,7 +13,7 @@ import tvm
 from tvm import relax
 from tvm.ir.transform import Pass
 
-from relay_passes.bytes import channels_last, results, unsigned
+from relay_passes.bytes import channels_last, results, tables, unsigned
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.choices import Choices
 from relay_passes.fold_constants import compute, known_shape
@@ -45,7 +45,9 @@ def lower_bytes(machine: Machine, choices: Choices) -> Pass:
         programs = Programs(module)
         for variable in functions:
             function = settle(module[variable], module, [unsigned.RULES, channels_last.RULES])
-            function = settle(function, module, [results.EARLY, move_dequantize.RULES, [results.result_rule(programs)]])
+            function = settle(
+                function, module, [results.EARLY, move_dequantize.RULES, [tables.table_rule(programs), results.result_rule(programs)]]
+            )
             function = settle(function, module, [[results.layer_rule(programs)]])
             programs.builder.update_func(variable, function)
         return programs.builder.get()

@@ -16,6 +16,7 @@ import numpy as np
 from tvm import relax
 
 from relay_passes.bytes.layers import activation, bias_of, emit, parse
+from relay_passes.bytes.products import product
 from relay_passes.bytes.softmax import softmax
 from relay_passes.integers.island import Operand, Quantization, operand, quantized
 from relay_passes.integers.move_dequantize import zero_dtype
@@ -119,6 +120,8 @@ def result_rule(programs: Programs) -> Rule:
             return None
         value = layer(core, output, graph, programs)
         if value is None:
+            value = product(core, graph, programs, output.one_scale)
+        if value is None:
             value = scaled(core, output, graph, programs)
         return bytes_of(limited(value, bounds, output), output) if value is not None else None
 
@@ -148,7 +151,7 @@ def layer_rule(programs: Programs) -> Rule:
     def sums_of_bytes(call: relax.Call, graph: Graph) -> relax.Expr | None:
         """Where no quantize follows, the result is float32."""
         found = parse(call, graph)
-        return emit(found, programs) if found is not None else None
+        return emit(found, programs) if found is not None else product(call, graph, programs)
 
     return sums_of_bytes
 
