@@ -16,7 +16,7 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
 from schedules.cpu.access import blocks_of, substitute, trivial
 from schedules.cpu.conv2d import find, inline_tail
-from schedules.cpu.dot_pad import pad_rows
+from schedules.cpu.dot_pad import pad_rows, read_border
 from schedules.cpu.nest import spread
 from schedules.machine import Machine
 
@@ -167,18 +167,23 @@ def factors(program: DotProgram) -> tuple[TensorLoad, TensorLoad] | None:
     return (x, w) if loads and (str(x.ty), str(w.ty)) == ("uint8", "int8") else None
 
 
-def replace_loops(program: DotProgram, body: tirx.Stmt, buffers: Sequence[tirx.Buffer], machine: Machine) -> Schedule:
+def replace_loops(
+    program: DotProgram, body: tirx.Stmt, buffers: Sequence[tirx.Buffer], machine: Machine, keep_ahead: bool = True
+) -> Schedule:
     """A schedule of `program` in which `body` computes the sums and the tail; the stages ahead of it become loops of their own."""
     sch = program.sch
     root, kept = sch.mod["main"].body.block, []
-    for stage in program.ahead:
-        rows = pad_rows(sch.get(stage), machine)
-        if rows is None:
+    for stage in program.ahead if keep_ahead else ():
+        border = read_border(sch.get(stage))
+        if border is not None:
+            rows = pad_rows(border, machine)
+        else:
             spread(sch, stage, machine)
             name, root = str(sch.get(stage).name_hint), sch.mod["main"].body.block
             rows = next(nest for nest in root.body if holds(nest, name))
         kept.append(rows)
-    allocated = [buffer for buffer in root.alloc_buffers if not buffer.same_as(program.tail.sums)]
+    gone = [program.tail.sums, *(sch.get(stage).writes[0].source for stage in program.ahead if not keep_ahead)]
+    allocated = [buffer for buffer in root.alloc_buffers if not any(buffer.same_as(other) for other in gone)]
     every = tirx.SeqStmt([*kept, body]) if kept else body
     new = s_tir.SBlock([], [], [], "root", every, alloc_buffers=[*allocated, *buffers], annotations=root.annotations)
     return Schedule(sch.mod["main"].with_body(s_tir.SBlockRealize([], True, new)))

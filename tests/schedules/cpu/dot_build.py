@@ -3,13 +3,15 @@
 import ctypes
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tvm
+from tvm import tirx
 
 from schedules.machine import Machine
 from schedules.space import Point, Space
@@ -31,22 +33,27 @@ class Case:
     point: Point
 
 
-def check(cases: Sequence[Case], machine: str) -> None:
-    """All of them in one library."""
+@contextmanager
+def built(functions: Sequence[tirx.PrimFunc], machine: str) -> Iterator[ctypes.CDLL]:
+    """All of them in one library, as kernel0, kernel1 and so on."""
     target = tvm.target.Target({"kind": "llvm", "mcpu": EVERY[machine][1]})
     with tempfile.TemporaryDirectory(prefix="stack-test-") as folder:
 
         def build(index: int) -> Path:
-            case, file = cases[index], Path(folder) / f"{index}.o"
-            function = case.space.apply(case.point).mod["main"]
-            build_object(function.with_attr("global_symbol", f"kernel{index}"), target, file)
+            file = Path(folder) / f"{index}.o"
+            build_object(functions[index].with_attr("global_symbol", f"kernel{index}"), target, file)
             return file
 
         with ThreadPoolExecutor(2) as workers:
-            objects = list(workers.map(build, range(len(cases))))
+            objects = list(workers.map(build, range(len(functions))))
         file = Path(folder) / "all.so"
         subprocess.run(["cc", "-shared", "-pthread", "-o", str(file), *map(str, objects), str(pool()), "-lm"], check=True)
-        library = ctypes.CDLL(str(file))
+        yield ctypes.CDLL(str(file))
+
+
+def check(cases: Sequence[Case], machine: str) -> None:
+    """Whether each computes what it should, and stores nothing behind its result."""
+    with built([case.space.apply(case.point).mod["main"] for case in cases], machine) as library:
         for index, case in enumerate(cases):
             given = inputs(case.layer, case.result, seed=index)
             arrays = [aligned(array.shape, str(array.dtype)) for array in given]
@@ -58,8 +65,9 @@ def check(cases: Sequence[Case], machine: str) -> None:
             assert library[f"kernel{index}"](*(ctypes.c_void_p(array.ctypes.data) for array in arrays)) == 0
             expected = reference(case.layer, case.result, given)
             made, behind = guarded[:-64].reshape(case.layer.out), guarded[-64:]
+            about = str((case.layer, case.result, case.point))
             if case.result.dtype == "float32":
-                np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5, err_msg=str((case.layer, case.result, case.point)))
+                np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5, err_msg=about)
             else:
-                np.testing.assert_array_equal(made, expected, err_msg=str((case.layer, case.result, case.point)))
-            assert (behind == 77).all(), f"stored behind the result: {case.layer}, {case.point}"
+                np.testing.assert_array_equal(made, expected, err_msg=about)
+            assert (behind == 77).all(), f"stored behind the result: {about}"

@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+import tvm
 
 from schedules.cpu import RULES
+from schedules.cpu.dot_conv2d import dot_conv2d
 from schedules.rule import first_space
 from schedules.space import Point, Space
 from tests.schedules.cpu import dot_build
@@ -60,3 +62,18 @@ def test_every_kind_of_point_is_exact(machine: str) -> None:
     drawn = [{**point, "fused": fused} for fused in (False, True) for point in points(space, 1, 6)]
     assert {point["blocks"] for point in drawn} > {1, 2}
     dot_build.check([dot_build.Case(layer, result, space, point) for point in drawn], machine)
+
+
+def test_nests_count_what_a_tile_computes_twice() -> None:
+    space = first_space(RULES, program(Layer(16, 48, h=1, w=10, kernel=(1, 1)), Result()), dot_build.VNNI)
+    assert space.nests is not None
+    columns = {"pixels": np.array([5, 4]), "blocks": np.array([3, 2]), "unroll": np.array([1, 2]), "chunk": np.array([1, 2])}
+    (nest,) = space.nests({**columns, "fused": True})
+    assert list(nest.steps) == [10 * 48 * 16, 12 * 64 * 16]
+    assert list(nest.numbers["waste"]) == pytest.approx([1.0, 1.6])
+
+
+def test_an_image_that_is_not_bytes_is_declined() -> None:
+    layer = Layer(16, 16)
+    text = program(layer, Result("float32")).script().replace('"uint8"', '"int8"')
+    assert dot_conv2d(tvm.script.from_source(text), dot_build.VNNI) is None
