@@ -29,13 +29,13 @@ SOME_COLUMNS = 70
 
 @contextmanager
 def display() -> Iterator[Callable[[Progress], None]]:
-    """Yields what is to be told of progress. All of it goes to stderr, and a live table is gone at the end."""
+    """Yields what is to be told of progress. All of it goes to stderr; a live table has a screen of its own."""
     with quiet_stderr() as stderr:
         screen = Console(file=stderr, highlight=False, markup=False)
         if not stderr.isatty():
             yield Lines(screen)
             return
-        with Live(console=screen, transient=True, auto_refresh=False) as live:
+        with Live(console=screen, screen=True, auto_refresh=False) as live:  # a screen of its own, so that resizing leaves nothing behind
             drawn = [0.0]
 
             def draw(progress: Progress) -> None:
@@ -148,7 +148,7 @@ def show_result(result: "TuneResult", command: str) -> None:
     out = console()
     rows = sorted((row for row in result.rows if row.calls), key=lambda row: -row.cost)
     better = [row for row in rows if row.default and row.best and row.best < row.default]
-    made = table(better[:12], Progress("check", result.unit, result.rows), ALL_COLUMNS)
+    made = table(better[:12], Progress("check", result.unit, result.rows), out.width)
     if better:
         out.print(made)
     out.print(f"stopped    {result.stopped}, after {result.trials} trials in {clock(result.seconds)}")
