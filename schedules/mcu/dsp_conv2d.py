@@ -8,7 +8,7 @@ Knobs: `tile` pixels x filters that share what is loaded; `weights` "shared" (25
 body; `direct` reads pixels as they are, without scratch memory, where each is widened for few filters only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,9 @@ from tvm.s_tir import Schedule
 
 from schedules import integer
 from schedules.integer import Conv2D
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
+from schedules.mcu import nests
 from schedules.mcu.dsp_gather import gather
 from schedules.mcu.dsp_steps import TILES, Step
 from schedules.mcu.dsp_widen import factor, indent
@@ -50,7 +52,14 @@ def dsp_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack_point(point: Point, constants: Sequence[Array]) -> list[Array]:
         return pack(window, point, constants)
 
-    return Space("dsp_conv2d", knobs=knobs, default=default(window, knobs), apply=apply, pack=pack_point)
+    return Space(
+        "dsp_conv2d",
+        knobs=knobs,
+        default=default(window, knobs),
+        apply=apply,
+        pack=pack_point,
+        nests=lambda columns: [nest(window, columns)],
+    )
 
 
 def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Value]:
@@ -65,6 +74,18 @@ def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Valu
     tile = f"{pixels}x2" if pixels > 1 or op.filters % 4 in (1, 2) else "1x4"
     direct = not fitting and True in knobs["direct"]
     return {"tile": tile, "weights": knobs["weights"][0], "unroll": even_unroll(window.steps), "direct": direct}
+
+
+def nest(window: Window, columns: Mapping[str, str | bool | Column]) -> LoopNest:
+    """Instructions of all steps as they are written, of the loops around them, and two for each word of a window that is copied."""
+    op, direct = window.op, bool(columns["direct"])
+    pixels, pairs = tile_of({"tile": str(columns["tile"]), "direct": direct})
+    step = len(Step(pixels, pairs, columns["weights"] == "shared", direct).assembly()[0])
+    loops = window.steps // np.minimum(np.asarray(columns["unroll"]), window.steps)
+    group = window.steps * step + nests.LOOP * np.where(loops > 1, loops, 0) + 2 * pixels * pairs * nests.RESCALE + 4 * nests.LOOP
+    copied = 0 if direct else 2 * pixels * window.words
+    instructions = -(-op.pixels // pixels) * (copied + -(-op.filters // (2 * pairs)) * group)
+    return nests.convolution(op, op.reduction, pixels, 2 * pairs, 4, instructions, 0 if direct else 4 * scratch_words(window, pixels))
 
 
 def scratch_words(window: Window, pixels: int) -> int:

@@ -8,9 +8,10 @@ from tvm.s_tir import Schedule
 
 from schedules import integer
 from schedules.integer import Depthwise
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
-from schedules.mcu import dsp_depthwise_any, dsp_depthwise_plane
-from schedules.mcu.dsp_depthwise_copy import default_rows
+from schedules.mcu import dsp_depthwise_any, dsp_depthwise_plane, nests
+from schedules.mcu.dsp_depthwise_copy import Plane, default_rows
 from schedules.mcu.dsp_depthwise_scale import SCALES, Scale, suitable
 from schedules.mcu.kernel import as_schedule
 from schedules.space import Array, Point, Space, Value
@@ -37,7 +38,39 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 
     default: dict[str, Value] = {"columns": 6, "rows": default_rows(op), "scale": suitable(op)[0]} if knobs else {}
     otherwise = default | {"scale": suitable(op)[1]} if default.get("scale") == "line" else None  # for filters without a line
-    return Space("dsp_depthwise", knobs=knobs, default=default, apply=apply, pack=pack, otherwise=otherwise)
+    return Space(
+        "dsp_depthwise",
+        knobs=knobs,
+        default=default,
+        apply=apply,
+        pack=pack,
+        otherwise=otherwise,
+        nests=(lambda columns: [nest(op, columns)]) if knobs else None,
+    )
+
+
+def nest(op: Depthwise, columns: Mapping[str, str | bool | Column]) -> LoopNest:
+    """Loads of two words, an instruction for each one or two products, and what an output's scale takes."""
+    scale = {"line": 3, "rescale": 5}.get(str(columns["scale"]), 16)
+    words = len(dsp_depthwise_plane.weight_words(op))
+
+    def block(wide: int) -> int:
+        steps = sum(
+            len(list(dsp_depthwise_plane.macs(column * op.strides[1], op.kernel_w, dsp_depthwise_plane.weight_words(op))))
+            for column in range(wide)
+        )
+        read = -(-((wide - 1) * op.strides[1] + op.kernel_w) // 4)
+        return op.kernel_h * (-(-words // 2) + read + steps) + wide * scale + nests.LOOP if wide else 0
+
+    def each(most: int, rows: int) -> tuple[float, int, int]:
+        count, wide, rest = dsp_depthwise_plane.blocks(op, most)
+        plane, bands = Plane(op, rows), -(-op.out_height // rows)
+        copied = bands * 2 * (plane.height - plane.kept) * plane.pitch + (bands - 1) * plane.kept * plane.pitch
+        return op.channels * copied + op.filters * op.out_height * (count * block(wide) + block(rest)), 4 * plane.words, max(wide, rest)
+
+    found = [each(int(most), int(rows)) for most, rows in np.broadcast(columns["columns"], columns["rows"])]
+    instructions, scratch, wide = (np.array(numbers) for numbers in zip(*found, strict=True))
+    return nests.depthwise(op, np.asarray(columns["rows"]), wide, 2, op.batch * instructions, scratch)
 
 
 def pack_plane(op: Depthwise, scale: Scale, constants: Sequence[Array]) -> list[Array]:

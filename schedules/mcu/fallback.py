@@ -9,8 +9,11 @@ Cheap intermediates are computed where they are used. A reduction is computed ju
 where memory runs along the results, `channels` at a time. Short bodies get `unroll` iterations in one.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from math import prod
 
+import numpy as np
 from tvm import tirx
 from tvm.ir import TensorLoad
 from tvm.s_tir import Schedule
@@ -19,8 +22,10 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 from schedules.cpu.access import accesses, blocks_of, is_reduce_loop, is_reduction, trivial
 from schedules.cpu.loops import extent
 from schedules.cpu.nest import fuse_loops, split_digits
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
 from schedules.mcu.loops import attempt, costly, instances, is_output, nearest_divisor, unroll_in_c
+from schedules.mcu.nests import tiles
 from schedules.space import Point, Space
 
 WORTH_UNROLLING = 32  # iterations; shorter loops save less than the code that it takes
@@ -32,7 +37,21 @@ def fallback(program: tirx.PrimFunc, machine: Machine) -> Space:
         knobs={"channels": (1, 2, 4, 8), "unroll": (1, 2, 4, 8)},
         default={"channels": 4, "unroll": 8},
         apply=lambda point: apply(program, point),
+        nests=lambda columns: [nest(program, columns)],
     )
+
+
+def nest(program: tirx.PrimFunc, columns: Mapping[str, str | bool | Column]) -> LoopNest:
+    """The stage with most iterations, results by what is summed up in each."""
+    sch = Schedule(program)
+    stages = []
+    for block in blocks_of(sch):
+        loops, kinds = sch.get_loops(block), is_reduce_loop(sch, block)
+        sizes = [extent(sch, loop) or 1 for loop in loops]
+        reduced = prod(size for size, kind in zip(sizes, kinds, strict=True) if kind)
+        stages.append((prod(sizes), reduced))
+    total, reduced = max(stages, default=(1, 1))
+    return tiles(1, np.asarray(columns["channels"]), (1, total // reduced), reduced, 1, np.asarray(columns["unroll"]))
 
 
 def apply(program: tirx.PrimFunc, point: Point) -> Schedule:

@@ -10,8 +10,11 @@ Each load serves as many multiplications as the tile is wide in the other direct
 Where a filter reads one channel (depthwise), the columns of a window are unrolled as well, so that neighbouring pixels share their loads.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
 from tvm import tirx
 from tvm.ir import TensorLoad
 from tvm.s_tir import Schedule
@@ -20,8 +23,10 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 from schedules.cpu.access import accesses, blocks_of, is_reduce_loop, is_reduction, trivial
 from schedules.cpu.loops import divisors, extent
 from schedules.cpu.nest import fusible
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
 from schedules.mcu.loops import is_output
+from schedules.mcu.nests import tiles
 from schedules.space import Point, Space
 
 REGISTERS = 32  # for floats, of one word each
@@ -53,12 +58,25 @@ def float_tile(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         knobs={"pixels": pixels, "filters": filters},
         default=best(pixels, filters, product.depthwise),
         apply=lambda point: apply(program, product, point),
+        nests=lambda columns: [nest(program, product, columns)],
     )
     try:
         space.apply(space.default)
     except ScheduleError:  # stages behind the sum that do not follow its loops
         return None
     return space
+
+
+def nest(program: tirx.PrimFunc, product: Product, columns: Mapping[str, str | bool | Column]) -> LoopNest:
+    """Pixels by filters of all rows together; each filter of a depthwise product reads other pixels."""
+    sch = Schedule(program)
+    block = sch.get_sblock(product.name)
+    extents = [extent(sch, loop) or 1 for loop in sch.get_loops(block)]
+    reduced = prod(size for size, kind in zip(extents, is_reduce_loop(sch, block), strict=True) if kind)
+    rows = prod(extents) // (reduced * product.filters)
+    return tiles(
+        np.asarray(columns["pixels"]), np.asarray(columns["filters"]), (rows, product.filters), reduced, 4, float(product.depthwise)
+    )
 
 
 def best(pixels: list[int], filters: list[int], depthwise: bool) -> dict[str, int]:

@@ -9,13 +9,15 @@ copied already.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 from tvm import tirx
 from tvm.s_tir import Schedule
 
 from schedules.integer import Conv2D, Depthwise, FusedRows, describe, read
+from schedules.loopnest import Column, Loop, LoopNest, Operand, dim
 from schedules.machine import Machine
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.rule import Rule
@@ -44,9 +46,35 @@ def fused_rows(kernels: Sequence[Rule]) -> Rule:
         def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
             return [*packed(parts(point)[0], constants[:4]), *packed(parts(point)[1], constants[4:])]
 
-        return Space("fused_rows", default, apply, {"rows": rows}, pack)
+        def nests_of(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
+            return nests(op, np.asarray(columns["rows"]), lambda count: parts({"rows": count}))
+
+        return Space("fused_rows", default, apply, {"rows": rows}, pack, nests=nests_of)
 
     return rule
+
+
+def nests(op: FusedRows, rows: Column, parts: Callable[[int], Sequence[Space]]) -> list[LoopNest]:
+    """Both convolutions as if they were whole, with the instructions of all their bands and of copying the rows in."""
+    found = {count: [one_point(space) for space in parts(count)] for count in sorted({int(count) for count in rows.flat})}
+    first, second = found[int(rows.flat[0])]
+    instructions = {}
+    for count, nests_of_bands in found.items():
+        band = bands(op, count)[0]
+        copied = band.height * band.width * band.channels
+        each = sum(float(np.max(nest.numbers.get("instructions", nest.steps))) for nest in nests_of_bands)
+        instructions[count] = op.depthwise.out_height // count * (each + copied)
+    numbers = {"instructions": np.array([instructions[int(count)] for count in rows.flat]), "rows": rows}
+    times = op.depthwise.out_height / int(rows.flat[0])
+    return [replace(nest, steps=nest.steps * times, numbers=numbers) for nest in (second, first)]
+
+
+def one_point(space: Space) -> LoopNest:
+    """What a space's default computes most of its time."""
+    if space.nests is None:
+        return LoopNest((Loop("all", 1),), (Operand("y", 1, "write", (dim(all=1),)),), 1)
+    columns = {name: value if isinstance(value, str | bool) else np.array([value]) for name, value in space.default.items()}
+    return space.nests(columns)[0]
 
 
 def bands(op: FusedRows, rows: int) -> tuple[Depthwise, Conv2D]:

@@ -14,8 +14,9 @@ from tvm.s_tir import Schedule
 
 from schedules import integer
 from schedules.integer import Conv2D
+from schedules.loopnest import LoopNest
 from schedules.machine import Machine
-from schedules.mcu import mve_dot
+from schedules.mcu import mve_dot, nests
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.mve_rows import Rows
 from schedules.mcu.overlap import row_major
@@ -38,7 +39,29 @@ def mve_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         return [mve_dot.pack(block(op, str(point["tile"])), in_order(op, w), *vectors)]
 
     runs = op.pixels // op.batch if op.strides == (1, 1) and direct(op) else op.out_width
-    return Space("mve_conv2d", knobs={"tile": tuple(TILES)}, default={"tile": "4x2" if runs > 1 else "8x1"}, apply=apply, pack=pack)
+    return Space(
+        "mve_conv2d",
+        knobs={"tile": tuple(TILES)},
+        default={"tile": "4x2" if runs > 1 else "8x1"},
+        apply=apply,
+        pack=pack,
+        nests=lambda columns: [nest(op, str(columns["tile"]), runs)],
+    )
+
+
+def nest(op: Conv2D, tile: str, run: int) -> LoopNest:
+    """A step loads its pixels and its weights; of a run of pixels, those that fill no tile are alone."""
+    filters, pixels = TILES[tile]
+    steps = block(op, tile).steps
+
+    def instructions(pixels: int) -> int:
+        return mve_dot.GROUP // filters * steps * (pixels + filters + pixels * filters) + 4 * nests.RESCALE * pixels
+
+    whole, rest = divmod(run, pixels)
+    each = whole * instructions(pixels) + rest * instructions(1)
+    scratch = 0 if direct(op) else Rows(op).bytes
+    total = op.pixels // max(run, 1) * -(-op.filters // mve_dot.GROUP) * each
+    return nests.convolution(op, op.reduction, pixels, filters, mve_dot.LANES, total, scratch)
 
 
 def direct(op: Conv2D) -> bool:

@@ -14,7 +14,9 @@ from tvm.s_tir import Schedule
 
 from schedules import integer
 from schedules.integer import Depthwise
+from schedules.loopnest import LoopNest
 from schedules.machine import Machine
+from schedules.mcu import nests
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.mve_strip import BLOCK, TABLE, WORD, Strip, Tile, filters, pack_stream, shapes
 from schedules.mcu.overlap import row_major
@@ -35,7 +37,19 @@ def mve_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         return [pack_stream(tiles[str(point["tile"])], *constants)]
 
     best = min(tiles, key=lambda name: tiles[name].cost)
-    return Space("mve_depthwise", knobs={"tile": tuple(tiles)}, default={"tile": best}, apply=apply, pack=pack)
+
+    def nest(tile: Tile) -> LoopNest:
+        instructions = round(tile.cost * op.pixels * op.filters)
+        return nests.depthwise(op, tile.rows, tile.columns, 16, instructions, tile.scratch)
+
+    return Space(
+        "mve_depthwise",
+        knobs={"tile": tuple(tiles)},
+        default={"tile": best},
+        apply=apply,
+        pack=pack,
+        nests=lambda columns: [nest(tiles[str(columns["tile"])])],
+    )
 
 
 def kernel(tile: Tile) -> Kernel:

@@ -10,7 +10,7 @@ Knobs: `tile` pixels x filters that share what is loaded, `turn` products in the
 one pixel a word, and plain C.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tvm import tirx
@@ -18,8 +18,9 @@ from tvm.s_tir import Schedule
 
 from schedules import integer
 from schedules.integer import Conv2D
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
-from schedules.mcu import plain_gather, plain_rescale
+from schedules.mcu import nests, plain_gather, plain_rescale
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
 from schedules.mcu.plain_dense import whole
@@ -46,7 +47,14 @@ def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
         return packed(op, point, constants)
 
-    return Space("plain_conv", default=default(op, lane), knobs={"tile": tiles, "turn": turns}, apply=apply, pack=pack)
+    return Space(
+        "plain_conv",
+        default=default(op, lane),
+        knobs={"tile": tiles, "turn": turns},
+        apply=apply,
+        pack=pack,
+        nests=lambda columns: [nest(op, columns, lane)],
+    )
 
 
 def default(op: Conv2D, lane: int) -> dict[str, str | int]:
@@ -56,6 +64,16 @@ def default(op: Conv2D, lane: int) -> dict[str, str | int]:
     turn = max(TURNS) if op.reduction % max(TURNS) == 0 else TURN
     wide = 12 * op.reduction <= SCRATCH and -(-op.pixels // 6) * 6 <= -(-op.pixels // 4) * 4 + op.pixels // 16
     return {"tile": "2x3" if op.pixels <= 2 else "6x1" if wide else "4x2", "turn": turn}
+
+
+def nest(op: Conv2D, columns: Mapping[str, str | bool | Column], lane: int) -> LoopNest:
+    """A step loads its words of pixels and its weights, and multiplies each by each; gathering takes three instructions a word."""
+    pixels, filters = tile_of({"tile": str(columns["tile"])})
+    words, turn = plain_gather.words(pixels, lane), np.asarray(columns["turn"])
+    steps = -(-op.reduction // turn) * turn
+    group = steps * (words + filters + words * filters) + nests.LOOP * steps // turn + 2 * pixels * filters * nests.RESCALE
+    instructions = -(-op.pixels // pixels) * (3 * words * steps + -(-op.filters // filters) * group)
+    return nests.convolution(op, op.reduction, pixels, filters, 1, instructions, 4 * words * op.reduction)
 
 
 def lane_of(op: Conv2D, machine: Machine) -> int:

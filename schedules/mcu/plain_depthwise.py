@@ -19,8 +19,9 @@ from tvm.s_tir import Schedule
 
 from schedules import integer
 from schedules.integer import Depthwise
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
-from schedules.mcu import plain_rescale
+from schedules.mcu import nests, plain_rescale
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.plain_steps import MOST_TAPS
 from schedules.space import Array, Point, Space
@@ -46,7 +47,25 @@ def plain_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
         return packed(op, constants)
 
-    return Space("plain_depthwise", default={"rows": default}, knobs={"rows": rows}, apply=apply, pack=pack)
+    return Space(
+        "plain_depthwise",
+        default={"rows": default},
+        knobs={"rows": rows},
+        apply=apply,
+        pack=pack,
+        nests=lambda columns: [nest(op, np.asarray(columns["rows"]), lane)],
+    )
+
+
+def nest(op: Depthwise, rows: Column, lane: int) -> LoopNest:
+    """Four instructions for each word of a row that is copied, two to keep one; three for each product, or two of them."""
+    words, bands, together = pitch(op, lane), np.ceil(op.out_height / rows), 2 if lane else 1
+    held = (rows - 1) * op.strides[0] + extent(op)
+    kept = np.maximum(held - rows * op.strides[0], 0)
+    copied = 4 * words * (held + (bands - 1) * (held - kept)) + 2 * words * kept * (bands - 1)
+    sums = op.out_height * -(-op.out_width // together) * (3 * op.kernel_h * op.kernel_w + 2 * together * nests.RESCALE)
+    instructions = op.batch * op.filters * (copied + sums + nests.LOOP * bands)
+    return nests.depthwise(op, rows, together, 1, instructions, 4 * held * words)
 
 
 def extent(op: Depthwise) -> int:
