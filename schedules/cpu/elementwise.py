@@ -6,12 +6,17 @@ Every intermediate is computed where it is used. `cores` shares the nest out, wh
 computes `vectors` of them.
 """
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from schedules.cpu.access import blocks_of, is_reduction, trivial
 from schedules.cpu.nest import spread
+from schedules.cpu.stage_nest import by_work, stage_nest
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
 from schedules.space import Point, Space
 
@@ -26,11 +31,19 @@ def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         scheduled = apply(program, machine, default)
     except ScheduleError:  # an intermediate that cannot be inlined
         return None
+    inlined = sch.copy()
+    inline_chains(inlined)
+
+    def nests(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
+        vectors = np.asarray(columns["vectors"])
+        return by_work([stage_nest(inlined, block, machine, bool(columns["cores"]), vectors) for block in blocks_of(inlined)])
+
     return Space(
         rule="elementwise",
         knobs={"cores": (False, True), "vectors": (1, 2, 4)},
         default=default,
         apply=lambda point: scheduled.copy() if point == default else apply(program, machine, point),
+        nests=nests,
     )
 
 

@@ -9,6 +9,9 @@ All stages meet at the loops that they share. A reduction along contiguous memor
 hold; one across memory keeps `vectors` registers of neighbouring results. Sums are therefore added in another order than in the source.
 """
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -18,6 +21,8 @@ from schedules.cpu.access import accesses, blocks_of, calls, is_reduce_loop, is_
 from schedules.cpu.loops import extent, in_registers
 from schedules.cpu.nest import MATH, PARALLEL_WORK, fusible, spread, work
 from schedules.cpu.pad_reduction import pad_reduction
+from schedules.cpu.stage_nest import by_work, stage_nest
+from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
 from schedules.space import Point, Space
 
@@ -36,7 +41,16 @@ def reduction(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         apply(program, machine, default)
     except ScheduleError:  # stages that cannot meet at one loop
         return None
-    return Space(rule="reduction", knobs={"vectors": (1, 2, 4, 8)}, default=default, apply=lambda point: apply(program, machine, point))
+    inlined = sch.copy()
+    inline_cheap(inlined)
+
+    def nests(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
+        vectors = np.asarray(columns["vectors"])
+        cores = sum(work(inlined, block) for block in blocks_of(inlined)) >= PARALLEL_WORK
+        return by_work([stage_nest(inlined, block, machine, cores, vectors) for block in blocks_of(inlined)])
+
+    knobs = {"vectors": (1, 2, 4, 8)}
+    return Space(rule="reduction", knobs=knobs, default=default, apply=lambda point: apply(program, machine, point), nests=nests)
 
 
 def simple(sch: Schedule, block: SBlockRV) -> bool:
