@@ -15,7 +15,7 @@ from schedules.apply import schedule
 from schedules.rule import Rule
 from stack import knobs
 from stack.databases import reading
-from stack.decide import Decisions, checked_precision
+from stack.decide import Decisions, permitting
 from stack.emit.emit import emit
 from stack.emit.library_sources import NOTHING, Attached, find_tree
 from stack.frontends.model import Signature
@@ -56,8 +56,8 @@ def compile(
         x: float32[1, 4] y: float32[1, 4]
     """
     report = on_progress or (lambda stage, done, total: None)
-    threads, precision = checked_threads(threads), checked_precision(precision)
-    machine = find(target)
+    threads = checked_threads(threads)
+    machine = permitting(find(target), precision)
     family = family_of(machine)
     tree = find_tree(Path(cmsis_nn), machine.family, machine.name) if cmsis_nn else None
     with reading(None if untuned else database or knobs.database()) as store:

@@ -11,6 +11,7 @@ rule's own analytic point (`default`). Nothing is written, so that equal inputs,
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from schedules.machine import Machine
 from schedules.space import Point, Space, Value
 from schedules.tuning.cost_model import CostModel
 from schedules.tuning.database import Database, Record, Scope
-from schedules.tuning.jobs import allowed, restricted
+from schedules.tuning.jobs import FULL, adapted, allowed, restricted
 from schedules.tuning.task import program_key
 from stack import knobs
 from stack.errors import StackError
@@ -42,7 +43,7 @@ class Decisions:
 
     def __init__(self, target: Target, database: Database | None = None, untuned: bool = False, precision: str = "f32") -> None:
         self.machine, self.family, self.precision, self.untuned = target.machine, target.family, precision, untuned
-        self.scope = Scope.of(target.name, target.machine)
+        self.scope = scope_of(target)
         self.database = None if untuned else database
         self.taken: dict[tirx.PrimFunc, tuple[Point, Source]] = {}
 
@@ -59,9 +60,9 @@ class Decisions:
             return space.default, "default"
         key = program_key(program)
         if (record := self.measured(key, space)) is not None:
-            return record.point, "tuned"
+            return adapted(record.point, space), "tuned"
         if (point := shipped(self.family).get(isa(self.machine), {}).get(key)) and self.fits(point, space):
-            return point, "shipped"
+            return adapted(point, space), "shipped"
         if (point := predicted(self.family, space, self.machine, self.precision)) is not None and self.fits(point, space):
             return point, "predicted"
         return space.default, "default"
@@ -76,7 +77,7 @@ class Decisions:
         return min(fitting, key=lambda record: record.cost or 0.0, default=None)
 
     def fits(self, point: Point, space: Space) -> bool:
-        return space.holds(point) and allowed(point, self.precision)
+        return space.holds(adapted(point, space)) and allowed(point, self.precision)
 
     def label(self, before: tvm.IRModule, scheduled: tvm.IRModule) -> tvm.IRModule:
         """`scheduled` with the attribute `stack.source` on each program of `before`. What constants did not allow was no decision."""
@@ -96,6 +97,16 @@ class Decisions:
             "precision": self.precision,
             "environment": knobs.deciding(),
         }
+
+
+def permitting(target: Target, precision: str) -> Target:
+    """`target` for a user who allows that precision."""
+    return replace(target, machine=replace(target.machine, reduced_precision=checked_precision(precision) != FULL))
+
+
+def scope_of(target: Target) -> Scope:
+    """Under which measurements for `target` are kept, whatever precision its user allows."""
+    return Scope.of(target.name, replace(target.machine, reduced_precision=False))
 
 
 def checked_precision(precision: str) -> str:

@@ -48,6 +48,13 @@ def restricted(space: Space, precision: str) -> Space:
     return replace(space, knobs={**space.knobs, "precision": kept})
 
 
+def adapted(point: Point, space: Space) -> Point:
+    """`point` with the knob for the precision where `space` has one and without it elsewhere: float32 is meant where nothing is said."""
+    if "precision" in space.knobs:
+        return {"precision": FULL, **point}
+    return {name: value for name, value in point.items() if name != "precision" or value != FULL}
+
+
 def collect(
     module: tvm.IRModule,
     rules: Sequence[Rule],
@@ -80,7 +87,8 @@ def collect(
 def work_of(key: str, name: str, program: tirx.PrimFunc, space: Space, call: relax.Call, target: str) -> Work:
     constant = [isinstance(argument, GenericConst) for argument in call.args]
     constants = [argument.value.numpy() for argument in call.args if isinstance(argument, GenericConst)]
-    job = Job(key, name, tvm.ir.save_json(tvm.IRModule({"main": program})), target, constant, constants)
+    precision = str(space.knobs["precision"][-1]) if "precision" in space.knobs else FULL
+    job = Job(key, name, tvm.ir.save_json(tvm.IRModule({"main": program})), target, constant, constants, precision)
     work = count_work(program)
     return Work(Task(key, name, program, space, 1, constants), job, work.flops, work.bytes)
 

@@ -6,7 +6,7 @@ The runner makes the folder and writes the job; the first request for it, Prepar
 import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Jobs:
         if folder not in self.known:
             job = read_job(folder)
             program = only_program(job)
-            space = first_space(self.rules, program, self.machine)
+            space = first_space(self.rules, program, replace(self.machine, reduced_precision=job.precision != "f32"))
             arguments = arguments_of(job, program, folder)
             constants = list(job.constants) or drawn([each for each in arguments if each.role == "constant"])
             self.known[folder] = Known(job, program, space, arguments, constants, has_floats(program))

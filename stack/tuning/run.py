@@ -9,15 +9,16 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from schedules.space import Point
 from schedules.tuning.cost_model import CostModel
-from schedules.tuning.database import Database, Record, Scope
-from schedules.tuning.jobs import Work, allowed, precision_of
+from schedules.tuning.database import Database, Record
+from schedules.tuning.jobs import Work, adapted, allowed, precision_of
 from schedules.tuning.measurement import Measurement, Runner
 from schedules.tuning.rounds import Budget, Rounds, State
 from schedules.tuning.strategy import Learned
-from stack.decide import tuned_folder
+from stack.decide import scope_of, tuned_folder
 from stack.roofline import Limits, measure
 from stack.tuning.about import About
 from stack.tuning.graph import Variants
@@ -36,7 +37,7 @@ class Run:
     ) -> None:
         target = variants.graph.target
         self.variants, self.database, self.precision, self.budget, self.tell = variants, database, precision, budget, tell
-        self.scope = Scope.of(target.name, target.machine)
+        self.scope = scope_of(target)
         self.seconds_are_costs = variants.graph.family.container == "native"
         self.unit = "seconds" if self.seconds_are_costs else "instructions"
         self.limits: Limits | None = None
@@ -50,8 +51,9 @@ class Run:
     def state(self, work: Work, weight: float) -> State:
         state = State(work, weight)
         for record in self.database.records(work.task.key, self.scope):
-            if work.task.space.holds(record.point) and allowed(record.point, self.precision):
-                state.learn(record)
+            point = adapted(record.point, work.task.space)
+            if work.task.space.holds(point) and allowed(point, self.precision):
+                state.learn(replace(record, point=point))
         state.barren, state.failures = 0, Counter()
         return state
 

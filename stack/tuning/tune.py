@@ -18,7 +18,7 @@ from schedules.tuning.measurement import Runner
 from schedules.tuning.rounds import Budget
 from stack import measure
 from stack.databases import to_write
-from stack.decide import checked_precision
+from stack.decide import permitting
 from stack.errors import BadInput, StackError
 from stack.graph import read
 from stack.tuning.check import Check, Checked
@@ -90,11 +90,10 @@ def tune(
     """
     budget = checked_budget(trials, seconds)
     tell = on_progress or (lambda progress: None)
-    machine = find(target)
+    machine = permitting(find(target), precision)
     family = family_of(machine)
     if family.container == "cuda":
         raise StackError(f"nothing measures kernels for '{target}', so that it cannot be tuned", hint="x86 and Cortex-M targets can be")
-    precision = checked_precision(precision)
     store = Database.open(to_write(database))
     try:
         tell(Progress("import"))
