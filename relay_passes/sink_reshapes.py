@@ -113,6 +113,8 @@ def same_view(other: relax.Expr, inner: relax.Expr, operand: relax.Expr, graph: 
     if value is not None:
         reshaped = reshape_constant(value, shape(operand), shape(inner))
         return None if reshaped is None else constant(reshaped)
+    if is_tensor(other) and shape(other) == ():
+        return other
     if op_name(source) == RESHAPE and shape(source.args[0]) == shape(inner):
         return source.args[0]
     if not is_tensor(other) or shape(other) != shape(operand) or from_layer(other, graph):

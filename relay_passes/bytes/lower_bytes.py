@@ -13,22 +13,23 @@ import tvm
 from tvm import relax
 from tvm.ir.transform import Pass
 
-from relay_passes.bytes import channels_last, results, tables, unsigned
+from relay_passes.bytes import channels_last, dynamic, results, tables, unsigned
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.choices import Choices
 from relay_passes.fold_constants import compute, known_shape
 from relay_passes.integers import move_dequantize
 from relay_passes.integers.lower_integers import settle
 from relay_passes.integers.programs import Programs
-from relay_passes.rewrite import op_name, rewrite_pass
+from relay_passes.rewrite import dtype, op_name, rewrite_pass
 from schedules.machine import Machine
 
 fold_around_weights = rewrite_pass("fold_around_weights", [compute, known_shape])  # a dequantize of weights stays what it is
 
 
 def is_quantized(function: relax.Function) -> bool:
-    """Whether anything turns numbers that are computed into bytes."""
-    return any(op_name(binding.value) == "relax.quantize" for block in function.body.blocks for binding in block.bindings)
+    """Whether anything turns numbers that are computed into bytes, or multiplies whole numbers."""
+    values = [binding.value for block in function.body.blocks for binding in block.bindings]
+    return any(op_name(value) == "relax.quantize" or (op_name(value) == "relax.matmul" and dtype(value) == "int32") for value in values)
 
 
 def lower_bytes(machine: Machine, choices: Choices) -> Pass:
@@ -48,7 +49,8 @@ def lower_bytes(machine: Machine, choices: Choices) -> Pass:
             function = settle(
                 function, module, [results.EARLY, move_dequantize.RULES, [tables.table_rule(programs), results.result_rule(programs)]]
             )
-            function = settle(function, module, [[results.layer_rule(programs)]])
+            function = settle(function, module, [[dynamic.scaled_rule(programs)]])
+            function = settle(function, module, [[results.layer_rule(programs), dynamic.dynamic_rule(programs)]])
             programs.builder.update_func(variable, function)
         return programs.builder.get()
 

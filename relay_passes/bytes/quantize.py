@@ -10,7 +10,7 @@ import numpy as np
 from tvm import relax, te, tirx
 from tvm.relax.transform.legalize_ops.qdq import _dequantize, _quantize
 
-from relay_passes.rewrite import array, dtype, number
+from relay_passes.rewrite import array, dtype, number, shape
 
 MAGIC = np.float32(1.5 * 2**23)
 BYTES = ("uint8", "int8")
@@ -43,7 +43,10 @@ def dequantized(x: te.Tensor, scale: te.Tensor | None, zero: te.Tensor | None) -
 def parameters(call: relax.Call) -> tuple[list[relax.Expr], bool, bool] | None:
     """The scale and the zero point of a whole tensor, without those that change nothing, and which of them there are."""
     scale, zero = (array(argument) for argument in list(call.args)[1:])
-    if scale is None or zero is None or scale.size != 1 or zero.size != 1 or scale.dtype != np.float32:
+    if scale is None or zero is None:
+        at_run_time = all(shape(argument) == () for argument in list(call.args)[1:]) and dtype(call.args[1]) == "float32"
+        return (list(call.args)[1:], True, True) if at_run_time else None
+    if scale.size != 1 or zero.size != 1 or scale.dtype != np.float32:
         return None
     scaled, moved = number(call.args[1]) != 1.0, number(call.args[2]) != 0.0
     found = [relax.const(scale.reshape(()), "float32")] if scaled else []
