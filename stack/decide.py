@@ -61,7 +61,7 @@ class Decisions:
         key = program_key(program)
         if (record := self.measured(key, space)) is not None:
             return adapted(record.point, space), "tuned"
-        if (point := shipped(self.family).get(isa(self.machine), {}).get(key)) and self.fits(point, space):
+        if (point := shipped(tuned_folder(self.family)).get(isa(self.machine), {}).get(key)) and self.fits(point, space):
             return adapted(point, space), "shipped"
         if (point := predicted(self.family, space, self.machine, self.precision)) is not None and self.fits(point, space):
             return point, "predicted"
@@ -127,9 +127,9 @@ def isa(machine: Machine) -> str:
 
 
 @cache
-def shipped(family: str) -> Mapping[str, Mapping[str, Point]]:
-    """The decisions that ship with a family: instruction set -> program -> point."""
-    file = tuned_folder(family) / "decisions.jsonl"
+def shipped(folder: Path) -> Mapping[str, Mapping[str, Point]]:
+    """The decisions that ship with a family, in its folder: instruction set -> program -> point."""
+    file = folder / "decisions.jsonl"
     found: dict[str, dict[str, Point]] = {}
     for line in file.read_text().splitlines() if file.is_file() else ():
         entry: dict[str, Any] = json.loads(line)
@@ -138,13 +138,13 @@ def shipped(family: str) -> Mapping[str, Mapping[str, Point]]:
 
 
 @cache
-def model_of(family: str) -> CostModel:
-    return CostModel.load(tuned_folder(family))
+def model_of(folder: Path) -> CostModel:
+    return CostModel.load(folder)
 
 
 def predicted(family: str, space: Space, machine: Machine, precision: str) -> Point | None:
     """The shipped cost model's first choice; None where it knows nothing, or is not sure that this is better than the default."""
-    model = model_of(family)
+    model = model_of(tuned_folder(family))
     if not model.trained or space.nests is None:
         return None
     space = restricted(space, precision)
