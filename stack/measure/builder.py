@@ -15,7 +15,7 @@ from tvm import tirx
 from schedules.cpu.fallback import fallback
 from schedules.space import CannotPack, Point
 from stack.emit.kernels import build_object
-from stack.measure.candidate import Argument, Candidate
+from stack.measure.candidate import Argument, Candidate, storage
 from stack.measure.jobs import Jobs, Known, Prepare, write
 from stack.measure.native import MOST, Environment, Timer
 from stack.measure.serve import Refused, serve
@@ -68,7 +68,8 @@ class Builder:
         arguments = self.pack(known, point, made) if known.space.pack else known.arguments
         function = known.space.apply(point).mod["main"]
         takes = [(tuple(int(extent) for extent in each.shape), str(each.dtype)) for each in function.params]
-        assert takes == [(each.shape, each.dtype) for each in arguments], f"the kernel takes {takes}"
+        given = [(each.shape, storage(each.dtype)) for each in arguments]  # bfloat16 constants are packed as the bits they are
+        assert [(shape, storage(dtype)) for shape, dtype in takes] == given, f"the kernel takes {takes}"
         assert len(takes) <= MOST, f"the kernel takes {len(takes)} arguments, and the measuring process passes {MOST}"
         return Candidate(self.compile(function, made), arguments, known.job.precision, known.rounds)
 
