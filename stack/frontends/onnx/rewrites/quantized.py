@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from stack.frontends.onnx.graph import Graph, Node
 from stack.frontends.onnx.rewrites.body import Body, Rewrite
@@ -139,9 +139,27 @@ def integer_convolution(node: Node, graph: Graph, prefix: str) -> list[Node] | N
     return body.nodes
 
 
+def padded(node: Node, graph: Graph, prefix: str) -> list[Node] | None:
+    """A Pad whose value a quantiser stored as an integer: importers want the number."""
+    name = node.input(2)
+    maker = next((other for other in graph.nodes if name and name in other.proto.output), None)
+    if maker is None or maker.op != "DequantizeLinear" or any(part not in graph.values for part in maker.proto.input):
+        return None
+    stored, scale, *zero = (graph.values[part] for part in maker.proto.input)
+    real = (stored.astype("int64") - (zero[0].astype("int64") if zero else 0)).astype("float32") * scale
+    body = Body(prefix)
+    inputs = list(node.proto.input)
+    inputs[2] = body.constant(real, np.float32)
+    return [
+        *body.nodes,
+        Node(helper.make_node("Pad", inputs, list(node.proto.output), name=node.proto.name, **attributes(node)), node.opset),
+    ]
+
+
 QUANTIZED: dict[str, Rewrite] = {
     "ConvInteger": integer_convolution,
     "MatMulInteger": integer_product,
+    "Pad": padded,
     "QLinearConv": convolution,
     "QLinearMatMul": product,
 }
