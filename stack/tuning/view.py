@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # this imports TVM
 STAGES = {"import": "import the model", "measure": "measure", "graph": "choose a way through the graph", "check": "check the whole model"}
 LINE_EVERY = 5.0  # seconds, where there is no terminal
 ALL_COLUMNS = 110  # characters that a table with all columns takes
-SOME_COLUMNS = 70
+SOME_COLUMNS, FEW_COLUMNS = 70, 50
 
 
 @contextmanager
@@ -64,7 +64,8 @@ class Lines:
 def picture(progress: Progress, width: int, height: int) -> Group:
     """The table of tasks, as many as fit, and the totals."""
     rows = sorted(progress.rows, key=lambda row: (-row.cost, -row.trials))
-    shown = rows[: max(3, height - 7)]
+    lines = sum(len(text) // max(width, 1) + 1 for text in (headline(progress), footline(progress)))
+    shown = rows[: max(3, height - lines - 4)]  # less the heading, what is hidden, and words that wrap early
     made = table(shown, progress, width)
     hidden = len(rows) - len(shown)
     parts: list[Table | Text] = [made] if rows else []
@@ -79,7 +80,15 @@ def table(rows: list[TaskRow], progress: Progress, width: int) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     made.add_column("program", no_wrap=True, overflow="ellipsis", min_width=10, ratio=1)
     wide, some = width >= ALL_COLUMNS, width >= SOME_COLUMNS
-    titles = ["calls"] * some + ["default"] * wide + ["best", "now"] + ["roofline"] * some + ["points"] * wide + ["trials", "share"]
+    titles = (
+        ["calls"] * some
+        + ["default"] * wide
+        + ["best"]
+        + ["now"] * (width >= FEW_COLUMNS)
+        + ["roofline"] * some
+        + ["points"] * wide
+        + ["trials", "share"]
+    )
     for title in titles:
         made.add_column(title, justify="right", no_wrap=True)
     for row in rows:
@@ -178,4 +187,4 @@ def show_check(out: Console, result: "TuneResult") -> None:
     for name in checked.dropped:
         out.print(f"dropped    the decision for {name}, which spoils the model's outputs")
     if checked.choices_dropped:
-        out.print("dropped    the choices for the graph, which spoil the model's outputs")
+        out.print("dropped    the choices for the graph: with them the model is slower, or its outputs are spoilt")
