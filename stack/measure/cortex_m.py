@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from schedules.space import Point
 from schedules.tuning.measurement import Job, Measurement
 from stack.measure.counts import Counts
-from stack.measure.firmware import Count, Setup
+from stack.measure.firmware import ANSWER_SECONDS, Count, Setup
 from stack.measure.ledger import Ledger, first_failed, hand_over
 from stack.measure.local import physical_memory
 from stack.measure.pool import Pool
@@ -24,7 +24,7 @@ NICE = 10
 class CortexMRunner:
     """`port` is the serial port of the board that `target` describes; where it is empty QEMU stands in for the core."""
 
-    def __init__(self, target: Target, port: str = "", rules: str = "") -> None:
+    def __init__(self, target: Target, port: str = "", rules: str = "", *, answer_seconds: float = ANSWER_SECONDS) -> None:
         toolchain.find_newlib()
         if not port:
             qemu.find_qemu()
@@ -34,7 +34,7 @@ class CortexMRunner:
         self.parallel = 1 + len(cores)
         self.ledger = Ledger(self.device)
         limits = [Limits(SECONDS, physical_memory() // 2, (), NICE) for _ in cores]
-        self.counters = Pool("stack.measure.firmware", Setup(target, rules, port), limits)
+        self.counters = Pool("stack.measure.firmware", Setup(target, self.ledger.folder, rules, port, answer_seconds), limits)
 
     def submit(self, job: Job, point: Point, best: float) -> Future[Measurement]:
         """Build, run, compare and count one point. A count is exact: `best` is of no use."""

@@ -42,11 +42,13 @@ ANSWER_SECONDS = 60.0  # by the clock, for one run in QEMU
 
 @dataclass(frozen=True)
 class Setup:
-    """What such a process works with: `port` is the serial port of a board that is attached, and flashed with each candidate."""
+    """What such a process works with: `folder` is for its files, `port` the serial port of a board that it flashes with each candidate."""
 
     target: Target
+    folder: Path
     rules: str = ""
     port: str = ""
+    answer_seconds: float = ANSWER_SECONDS
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Counter:
         self.target = setup.target if setup.port else core_of(setup.target)
         self.family = family_of(self.target)
         self.jobs = Jobs(self.target, setup.rules)
-        self.work = tempfile.TemporaryDirectory(prefix="stack-count-")
+        tempfile.tempdir = str(setup.folder)  # QEMU's pipes too: nothing is left elsewhere, however this process ends
+        self.work = Path(tempfile.mkdtemp())
         self.harness: list[Path] = []
         self.weights: tuple[str, Path] = ("", Path())
 
@@ -92,7 +95,7 @@ class Counter:
         module = schedule(module, rules, self.target.machine, decide=lambda _program, _space: point)
         if said(module) != dict(point):
             raise Refused("does not build", "its constants have no form for this point")
-        with tempfile.TemporaryDirectory(dir=self.work.name) as folder:
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
             try:
                 emit(Signature(NAME, names, ["y"]), module, self.target, self.family, Path(folder), lambda done, total: None)
                 manifest = parse(Path(folder))
@@ -105,8 +108,8 @@ class Counter:
 
     def emulator(self, folder: Path, manifest: Mapping[str, Any]) -> FirmwareRunner:
         """A runner whose firmware runs in QEMU already."""
-        runner = FirmwareRunner(folder, manifest, choose_board(manifest), timeout=ANSWER_SECONDS)
-        link = qemu.Emulator(self.build(runner, folder), runner.board.qemu, ANSWER_SECONDS)
+        runner = FirmwareRunner(folder, manifest, choose_board(manifest), timeout=self.setup.answer_seconds)
+        link = qemu.Emulator(self.build(runner, folder), runner.board.qemu, self.setup.answer_seconds)
         runner.sessions[False] = open_session(link, manifest)
         return runner
 
@@ -114,12 +117,12 @@ class Counter:
         """A runner for the board, which is flashed with the candidate."""
         for command in flash.plan(folder, manifest, self.target.name, self.setup.port, harness=True):
             toolchain.run(command, "the board is not flashed", self.setup.port)
-        return FirmwareRunner(folder, manifest, choose_board(manifest), self.setup.port, ANSWER_SECONDS)
+        return FirmwareRunner(folder, manifest, choose_board(manifest), self.setup.port, self.setup.answer_seconds)
 
     def build(self, runner: FirmwareRunner, folder: Path) -> Path:
         """What `build_harness` makes, with the parts that are compiled already."""
         board, manifest, core = runner.board, runner.manifest, flags_of(runner.manifest)
-        into = Path(self.work.name)
+        into = self.work
         firmware = [*core, *toolchain.FIRMWARE, f"-I{FIRMWARE}"]
         if not self.harness:
             sources = [FIRMWARE / name for name in (*HARNESS, "link_semihosting.c")]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import pickle
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from stack.measure.jobs import Prepare
 from stack.measure.pool import Pool
 from stack.measure.serve import Answer
 
-IN_MEMORY = Path("/dev/shm")
+IN_MEMORY, PREFIX = Path("/dev/shm"), "stack-measure-"
 Prepared = tuple[Path, Future[Answer]]
 
 
@@ -26,7 +27,8 @@ class Ledger:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.folder = Path(tempfile.mkdtemp(prefix="stack-measure-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
+        remove_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place()))
         self.changing = threading.Lock()
         self.folders: dict[tuple[str, str, str], Path] = {}
         self.prepared: dict[Path, Future[Answer]] = {}
@@ -81,6 +83,18 @@ class Ledger:
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def place() -> Path:
+    return IN_MEMORY if IN_MEMORY.is_dir() else Path(tempfile.gettempdir())
+
+
+def remove_left() -> None:
+    """Remove the folders of processes that were killed."""
+    for folder in place().glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def first_failed(*futures: Future[Answer]) -> Future[Answer] | None:

@@ -6,8 +6,9 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
-from schedules import cpu
+from schedules import cpu, mcu
 from schedules.machine import Machine
+from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.space import CannotPack, Point, Space
 
 N = 4096
@@ -98,4 +99,22 @@ def fails(program: tirx.PrimFunc, _machine: Machine) -> Space | None:
     return Space("fails", {"way": "good"}, lambda point: apply(program, str(point["way"])), {"way": WAYS}, pack)
 
 
+C = """static void KERNEL(const float *x, float *y) {
+  for (int i = 0; i < 4096; i++)
+    y[i] = x[i] + BODY;
+}
+"""
+BODIES = {"good": "1", "wrong": "2", "does not compile": "(", "faults": "*(volatile float *)0xF0000000u", "hangs": "({ for (;;) {} 1; })"}
+
+
+def fails_on_a_core(program: tirx.PrimFunc, _machine: Machine) -> Space:
+    def apply(point: Point) -> Schedule:
+        if point["way"] == "raises":
+            raise ValueError("this point\nis no schedule")
+        return as_schedule(program, Kernel(C.replace("BODY", BODIES[str(point["way"])]), 0))
+
+    return Space("fails", {"way": "good"}, apply, {"way": (*BODIES, "raises")})
+
+
 RULES = [fails, *cpu.RULES]
+FIRMWARE_RULES = [fails_on_a_core, *mcu.RULES]

@@ -122,4 +122,4 @@ def test_closing_ends_what_is_under_way_and_leaves_nothing() -> None:
         with pytest.raises(Closed):
             future.result(10)
     assert descendants(os.getpid()) == before
-    assert not runner.folder.exists()
+    assert not runner.ledger.folder.exists()
