@@ -19,8 +19,10 @@ from relay_passes.fold_constants import fold_constants
 from relay_passes.fold_pad import fold_pad
 from relay_passes.fold_remaining import fold_remaining
 from relay_passes.fold_transposes import fold_transposes
+from relay_passes.fuse_attention import fuse_attention
 from relay_passes.integers.lower_integers import lower_integers
 from relay_passes.lift_programs import lift_programs
+from relay_passes.lower_attention import lower_attention
 from relay_passes.lower_conv2d import lower_conv2d
 from relay_passes.lower_matmul import lower_matmul
 from relay_passes.lower_pool2d import lower_avg_pool2d, lower_max_pool2d
@@ -40,6 +42,8 @@ Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 def cpu_passes(machine: Machine, choices: Choices) -> list[Pass]:
     return [
         *simplify(widen_half, lower_bytes(machine, choices), channels_first),
+        fuse_attention(choices),  # once scales and transposes have settled
+        fold_transposes,  # the ones that it adds meet the ones that it leaves
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),
         share_subexpressions,  # one conversion between layouts serves every reader
@@ -55,6 +59,8 @@ def cpu_passes(machine: Machine, choices: Choices) -> list[Pass]:
                 "relax.nn.avg_pool2d": lower_avg_pool2d,
                 "relax.matmul": lower_matmul(machine),
                 "relax.nn.softmax": lower_softmax,
+                "relax.nn.attention": lower_attention,
+                "relax.nn.attention_bias": lower_attention,
             }
         ),
     ]

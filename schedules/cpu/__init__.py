@@ -1,5 +1,6 @@
 """Rules for machines with vector registers, caches and few cores. `RULES`: most specific first, the last takes everything."""
 
+from schedules.cpu.attention import attention
 from schedules.cpu.batch_matmul import batch_matmul
 from schedules.cpu.conv2d import conv2d
 from schedules.cpu.conv2d_plane import conv2d_plane
@@ -20,6 +21,7 @@ RULES = [
     conv2d,
     conv2d_plane,
     depthwise,
+    attention,
     packed_matmul,
     packed_batch,
     batch_matmul,

@@ -85,19 +85,16 @@ class Body:
 
 
 def exp(b: Body, x: tirx.Expr) -> tirx.Expr:
-    # below `low` the result would be subnormal: such a product costs over a hundred cycles, and masked softmax is full of them
-    low, high = b.real(-87.33654), b.real(89.0)
-    bounded = b.let(tirx.Select(x < low, low, tirx.Select(x > high, high, x)))
-    shifted = b.let(bounded * b.real(math.log2(math.e)) + b.real(ROUND))
+    shifted = b.let(x * b.real(math.log2(math.e)) + b.real(ROUND))
     n = b.let(shifted - b.real(ROUND))
-    r = b.let((bounded - n * b.real(LN2_HIGH)) - n * b.real(LN2_LOW))
+    r = b.let((x - n * b.real(LN2_HIGH)) - n * b.real(LN2_LOW))
     p = b.let(b.polynomial(r, EXP) * (r * r) + r + b.real(1.0))
-    # 2^n as two factors, each a normal number even where the result overflows
-    k = b.let(b.bits(shifted) - b.integer(0x4B400000))
-    half = b.let(k >> b.integer(1))
-    first = b.from_bits((half + b.integer(127)) << b.integer(23))
-    second = b.from_bits((k - half + b.integer(127)) << b.integer(23))
-    return b.let(tirx.Select(x < low, b.real(0.0), p * first * second))
+    # 2^n goes straight into the exponent: the product is a normal number wherever it is chosen below
+    product = b.let(b.from_bits(b.bits(p) + (b.bits(shifted) << b.integer(23))))
+    # under `low` the result would be subnormal: such a product costs over a hundred cycles, and masked softmax is full of them
+    low, high = b.real(-87.33654), b.real(88.72283)
+    above = b.let(tirx.Select(x <= high, product, x * b.real(3e38)))  # infinity, or what was no number before
+    return b.let(tirx.Select(x < low, b.real(0.0), above))
 
 
 def log(b: Body, x: tirx.Expr) -> tirx.Expr:

@@ -1,0 +1,42 @@
+import pytest
+import tvm
+from tvm import relax
+
+from relay_passes.choices import Choices
+from relay_passes.fuse_attention import fuse_attention
+
+op = relax.op
+
+
+def module(form: str) -> tvm.IRModule:
+    builder = relax.BlockBuilder()
+    shape = (2, 3, 5, 8) if form != "no heads" else (2, 5, 8)
+    q, k, v = (relax.Var(name, relax.TensorType(shape, "float32")) for name in "qkv")
+    mask = relax.Var("mask", relax.TensorType((2, 1, 1, 5), "float32"))
+    with builder.function("main", [q, k, v, mask]):
+        with builder.dataflow():
+            turned = builder.emit(op.permute_dims(k, [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]))
+            scores = builder.emit(op.matmul(q, turned))
+            if form != "plain":
+                scores = builder.emit(op.divide(scores, relax.const(2.0, "float32")))
+            if form == "mask":
+                scores = builder.emit(op.add(scores, mask))
+            weights = builder.emit(op.nn.softmax(scores, axis=1 if form == "other axis" else -1))
+            out = builder.emit_output(op.matmul(weights, v))
+        builder.emit_func_output(out)
+    return builder.get()
+
+
+@pytest.mark.parametrize(("form", "scale"), [("plain", 1.0), ("scale", 0.5), ("mask", 0.5), ("no heads", 0.5)])
+def test_attention_becomes_one_operator(form: str, scale: float) -> None:
+    text = fuse_attention(Choices({"attention/0": "fused"}))(module(form))["main"].script()
+    assert "softmax" not in text
+    assert "nn.attention" in text
+    assert f"scale=T.float32({scale})" in text or f"scale={scale}" in text or f"float32({scale}" in text
+
+
+def test_small_scores_stay_separate_unless_chosen_and_other_axes_always() -> None:
+    choices = Choices()
+    assert "nn.attention" not in fuse_attention(choices)(module("mask"))["main"].script()
+    assert choices.places == {"attention/0": ("separate", "fused")}
+    assert "nn.attention" not in fuse_attention(Choices({"attention/0": "fused"}))(module("other axis"))["main"].script()
