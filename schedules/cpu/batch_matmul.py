@@ -10,11 +10,13 @@ small enough to stay in the second-level cache, so nothing is packed.
 
 from dataclasses import dataclass
 
+import numpy as np
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.access import accesses, blocks_of, calls, is_reduction, trivial
+from schedules.cpu.batch_nests import batch_nest
 from schedules.cpu.loops import divisors, extent, in_registers
 from schedules.cpu.matmul import PARALLEL_STEPS
 from schedules.cpu.nest import MATH
@@ -76,6 +78,18 @@ def batch_matmul(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         knobs={"tile_rows": divisors(product.rows, 14), "vectors": vectors, "columns_outside": (False, True)},
         default={"tile_rows": best[0], "vectors": best[1], "columns_outside": product.rows > product.columns},
         apply=lambda point: apply(program, machine, point),
+        nests=lambda knobs: [
+            batch_nest(
+                product.batch,
+                product.rows,
+                product.columns,
+                product.depth,
+                np.asarray(knobs["tile_rows"]),
+                np.asarray(knobs["vectors"]),
+                lanes,
+                bool(knobs["columns_outside"]),
+            )
+        ],
     )
 
 

@@ -7,11 +7,13 @@ out[b, m, n] = scale * z[b, m, n // width, n % width]                           
 
 from math import prod
 
+import numpy as np
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.access import blocks_of, is_reduction, trivial
+from schedules.cpu.batch_nests import batch_nest
 from schedules.cpu.hold_tile import hold_tile
 from schedules.cpu.loops import divisors, extent
 from schedules.cpu.matmul import PARALLEL_STEPS
@@ -37,7 +39,7 @@ def packed_batch(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     unpack = sch.get_consumers(block)[0]
     if [extent(sch, loop) for loop in sch.get_loops(last)] != [extent(sch, loop) for loop in sch.get_loops(unpack)]:
         return None
-    *_batch, rows, _count, width, _depth = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
+    *batch, rows, count, width, depth = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
     vectors = width // machine.lanes()
     tiles = divisors(rows, min(14, max(1, (machine.vector_registers - vectors - 1) // vectors)))
     return Space(
@@ -45,6 +47,18 @@ def packed_batch(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         knobs={"tile_rows": tiles, "panels_outside": (False, True)},
         default={"tile_rows": tiles[-1], "panels_outside": True},
         apply=lambda point: apply(program, machine, point),
+        nests=lambda knobs: [
+            batch_nest(
+                prod(batch),
+                rows,
+                count * width,
+                depth,
+                np.asarray(knobs["tile_rows"]),
+                np.asarray(vectors),
+                machine.lanes(),
+                bool(knobs["panels_outside"]),
+            )
+        ],
     )
 
 

@@ -55,3 +55,11 @@ def test_columns_that_are_not_contiguous_are_declined() -> None:
     x, y = floats(2, 6, 8), floats(2, 64, 8, seed=1)
     function = program(lambda x, y: product(x, y, transposed=True), x, y)
     assert np.allclose(result(function, x, y, rule="reduction"), x @ y.transpose(0, 2, 1), rtol=1e-5, atol=1e-4)
+
+
+def test_loops_are_described_for_many_points_at_once() -> None:
+    x, y = floats(2, 24, 16), floats(2, 16, 64, seed=1)
+    chosen = space(program(product, x, y), AVX512)
+    assert chosen.nests
+    (nest,) = chosen.nests({name: np.array([value] * 3) if type(value) is int else value for name, value in chosen.default.items()})
+    assert np.allclose(np.prod([np.broadcast_to(loop.extent, 3) for loop in nest.loops], axis=0), nest.steps)

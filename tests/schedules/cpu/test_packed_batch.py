@@ -54,3 +54,11 @@ def test_only_products_that_need_it_are_packed(left: tuple[int, ...], right: tup
     call = relax.BlockBuilder().normalize(relax.op.matmul(x, y))
     assert isinstance(call, tvm.relax.Call)
     assert divides_badly(call, AVX512) is badly
+
+
+def test_loops_are_described_for_many_points_at_once() -> None:
+    x, y = floats(2, 24, 16), floats(2, 16, 64, seed=1)
+    chosen = space(program(product, x, y), AVX512)
+    assert chosen.nests
+    (nest,) = chosen.nests({name: np.array([value] * 3) if type(value) is int else value for name, value in chosen.default.items()})
+    assert np.allclose(np.prod([np.broadcast_to(loop.extent, 3) for loop in nest.loops], axis=0), nest.steps)
