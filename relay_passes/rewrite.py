@@ -197,6 +197,8 @@ class Walk:
         if isinstance(expr, relax.Call):
             arguments = [self.name(argument) for argument in expr.args]
             return self.builder.normalize(relax.Call(expr.op, arguments, expr.attrs, expr.ty_args))
+        if isinstance(expr, relax.TupleGetItem):
+            return self.builder.normalize(relax.TupleGetItem(self.name(expr.tuple_value), expr.index))
         return self.builder.normalize(expr) if isinstance(expr, relax.Tuple) else expr
 
     def name(self, expr: relax.Expr) -> relax.Expr:
