@@ -68,7 +68,12 @@ def parser() -> argparse.ArgumentParser:
     add_model(added)
     add_decisions(added)
     added.add_argument(
-        "--against", type=peer, action="append", default=[], metavar="ENGINE", help="onnxruntime or openvino; may be repeated"
+        "--against",
+        type=peer,
+        action="append",
+        default=[],
+        metavar="ENGINE",
+        help="onnxruntime, openvino (float32) or openvino-default; may be repeated",
     )
     added.add_argument("--json", type=Path, metavar="FILE", help="file to write the result to")
     add_inputs(added)
