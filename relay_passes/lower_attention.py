@@ -41,7 +41,7 @@ def lower_attention(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr
         te.placeholder(tuple(int(extent) for extent in operand.ty.shape), "float32", name="qkvm"[i]) for i, operand in enumerate(call.args)
     ]
     scale = float(call.attrs.scale.value) if call.attrs.scale is not None else int(call.args[0].ty.shape[3]) ** -0.5
-    out = attention(*tensors[:3], tensors[3] if len(tensors) > 3 else None, scale)
+    out = attention(tensors[0], tensors[1], tensors[2], tensors[3] if len(tensors) > 3 else None, scale)
     program = te.create_prim_func([*tensors, out], index_dtype_override="int64").without_attr("global_symbol")
     program = program.with_attrs({"op_pattern": OPAQUE, SCALE: tirx.const(scale, "float32")})
     return relax.call_tir(builder.add_func(program, "attention"), list(call.args), call.ty)

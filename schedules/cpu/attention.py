@@ -8,7 +8,7 @@ for batch, head, part in parallel:
     out[r, :] = sum over keys of scores[r, t] * v[t, :] / total[r]
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,13 +19,12 @@ from tvm.s_tir import Schedule
 from schedules.cpu.access import blocks_of
 from schedules.cpu.matmul import PARALLEL_STEPS, TILE_ROWS, Tiles
 from schedules.cpu.raw_loops import PARALLEL, SERIAL, UNROLLED, VECTOR, as_schedule, buffer, holding, loop, number, sequence
-from schedules.loopnest import Column, Loop, LoopNest, Operand, dim
+from schedules.loopnest import Column, Loop, LoopNest, Number, Operand, dim
 from schedules.machine import Machine
 from schedules.space import Point, Space
 
 BLOCK, SCALE = "attention_scores", "stack.attention_scale"
 LOWEST = -3.0e38  # a score that weighs nothing
-Expr, Stmt = tirx.Expr, tirx.Stmt
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def attention(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     )
 
 
-def real(value: float) -> Expr:
+def real(value: float) -> tirx.Expr:
     return tirx.const(value, "float32")
 
 
@@ -107,13 +106,13 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
     turned, scores = buffer("turned", (panels, a.depth, per_panel)), buffer("scores", (tiles.height, panels * per_panel))
     inverse = buffer("inverse", (tiles.height,))
 
-    def lane_loop(body: object, count: int = lanes) -> Stmt:
-        return loop("lane", count, body, VECTOR)  # type: ignore[arg-type]
+    def lane_loop(body: Callable[..., tirx.Stmt], count: int = lanes) -> tirx.Stmt:
+        return loop("lane", count, body, VECTOR)
 
-    def turn(b: Expr, h: Expr) -> Stmt:
+    def turn(b: tirx.Expr, h: tirx.Expr) -> tirx.Stmt:
         """Keys in panels, transposed; zeros behind the last."""
 
-        def one(panel: Expr, c: Expr) -> Stmt:
+        def one(panel: tirx.Expr, c: tirx.Expr) -> tirx.Stmt:
             key = panel * per_panel + c
             copy = loop("d", a.depth, lambda d: tirx.BufferStore(turned, a.k[b, key, h, d], [panel, d, c]))
             if a.keys % per_panel == 0:
@@ -123,7 +122,7 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
 
         return loop("panel", panels, lambda panel: loop("c", per_panel, lambda c: one(panel, c)))
 
-    def score(value: Expr, b: Expr, h: Expr, row: Expr, key: Expr) -> Expr:
+    def score(value: tirx.Expr, b: tirx.Expr, h: tirx.Expr, row: tirx.Expr, key: tirx.Expr) -> tirx.Expr:
         value = value * real(a.scale)
         inside = key if a.keys % per_panel == 0 else tirx.min(key, number(a.keys - 1))
         if a.mask is not None:
@@ -131,25 +130,25 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
             value = value + a.mask[tuple(at)]
         return value if a.keys % per_panel == 0 else tirx.Select(key < a.keys, value, real(LOWEST))
 
-    def weigh(height: int, b: Expr, h: Expr, first: Expr) -> Stmt:
+    def weigh(height: int, b: tirx.Expr, h: tirx.Expr, first: tirx.Expr) -> tirx.Stmt:
         """The scores of a tile's rows."""
         acc = buffer("acc", (height, vectors, lanes))
 
-        def each(body: object) -> Stmt:
-            def row(r: Expr) -> Stmt:
-                return loop("v", vectors, lambda v: lane_loop(lambda c: body(r, v, c)), UNROLLED)  # type: ignore[operator]
+        def each(body: Callable[..., tirx.Stmt]) -> tirx.Stmt:
+            def row(r: tirx.Expr) -> tirx.Stmt:
+                return loop("v", vectors, lambda v: lane_loop(lambda c: body(r, v, c)), UNROLLED)
 
             return loop("r", height, row, UNROLLED)
 
-        def panel_of(panel: Expr) -> Stmt:
-            def step(d: Expr) -> Stmt:
+        def panel_of(panel: tirx.Expr) -> tirx.Stmt:
+            def step(d: tirx.Expr) -> tirx.Stmt:
                 return each(
                     lambda r, v, c: tirx.BufferStore(
                         acc, acc[r, v, c] + a.q[b, first + r, h, d] * turned[panel, d, v * lanes + c], [r, v, c]
                     )
                 )
 
-            def keep(r: Expr, v: Expr, c: Expr) -> Stmt:
+            def keep(r: tirx.Expr, v: tirx.Expr, c: tirx.Expr) -> tirx.Stmt:
                 key = panel * per_panel + v * lanes + c
                 return tirx.BufferStore(scores, score(acc[r, v, c], b, h, first + r, key), [r, key])
 
@@ -158,16 +157,16 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
 
         return loop("panel", panels, panel_of)
 
-    def soften(height: int) -> Stmt:
+    def soften(height: int) -> tirx.Stmt:
         """Exponentials of a tile's scores, and one over the sum of each row."""
         part, top = buffer("part", (lanes,)), buffer("top", (1,))
         zero, many = number(0), panels * vectors
 
-        def row(r: Expr) -> Stmt:
-            def exponential(v: Expr, c: Expr) -> Expr:
+        def row(r: tirx.Expr) -> tirx.Stmt:
+            def exponential(v: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
                 return tirx.exp(scores[r, v * lanes + c] - top[zero])
 
-            def both(v: Expr) -> Stmt:
+            def both(v: tirx.Expr) -> tirx.Stmt:
                 return sequence(
                     lane_loop(lambda c: tirx.BufferStore(scores, exponential(v, c), [r, v * lanes + c])),
                     lane_loop(lambda c: tirx.BufferStore(part, part[c] + scores[r, v * lanes + c], [c])),
@@ -187,23 +186,22 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
 
         return holding([part, top], loop("r", height, row))
 
-    def mix(height: int, b: Expr, h: Expr, first: Expr) -> Stmt:
+    def mix(height: int, b: tirx.Expr, h: tirx.Expr, first: tirx.Expr) -> tirx.Stmt:
         """The rows of the result."""
 
-        def panel_of(start: int, count: int) -> Stmt:
+        def panel_of(start: int, count: int) -> tirx.Stmt:
             acc = buffer("acc", (height, count, lanes))
 
-            def each(body: object) -> Stmt:
-                def row(r: Expr) -> Stmt:
+            def each(body: Callable[..., tirx.Stmt]) -> tirx.Stmt:
+                def row(r: tirx.Expr) -> tirx.Stmt:
                     vectors_of = [
-                        lane_loop(lambda c, v=v: body(r, number(v), c), min(lanes, a.columns - (start + v) * lanes))  # type: ignore[operator, misc]
-                        for v in range(count)
+                        lane_loop(lambda c, v=v: body(r, number(v), c), min(lanes, a.columns - (start + v) * lanes)) for v in range(count)
                     ]
                     return sequence(*vectors_of)
 
                 return loop("r", height, row, UNROLLED)
 
-            def step(t: Expr) -> Stmt:
+            def step(t: tirx.Expr) -> tirx.Stmt:
                 return each(
                     lambda r, v, c: tirx.BufferStore(acc, acc[r, v, c] + scores[r, t] * a.v[b, t, h, (start + v) * lanes + c], [r, v, c])
                 )
@@ -214,14 +212,14 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
 
         return sequence(*(panel_of(start, min(wide, whole - start)) for start in range(0, whole, wide)))
 
-    def tile_of(height: int, b: Expr, h: Expr, first: Expr) -> Stmt:
+    def tile_of(height: int, b: tirx.Expr, h: tirx.Expr, first: tirx.Expr) -> tirx.Stmt:
         return sequence(weigh(height, b, h, first), soften(height), mix(height, b, h, first))
 
-    def cell(index: Expr) -> Stmt:
+    def cell(index: tirx.Expr) -> tirx.Stmt:
         head, part = tirx.floordiv(index, parts), tirx.floormod(index, parts)
         b, h = tirx.floordiv(head, a.heads), tirx.floormod(head, a.heads)
 
-        def one(inside: Expr) -> Stmt:
+        def one(inside: tirx.Expr) -> tirx.Stmt:
             tile = part * together + inside
             first = tiles.start(tile)
             body = tile_of(tiles.height, b, h, first)
@@ -255,7 +253,7 @@ def nests(a: Attention, machine: Machine, knobs: Mapping[str, str | bool | Colum
             Operand("w", 4, "read", (dim(head=1), dim(k=1), column)),
             Operand("y", 4, "accumulate", (dim(head=1), row, column)),
         )
-        numbers = {"packed": parts * heads * a.keys * a.depth, "exponentials": heads * a.rows * a.keys}
+        numbers: dict[str, Number] = {"packed": parts * heads * a.keys * a.depth, "exponentials": heads * a.rows * a.keys}
         return LoopNest(loops, operands, heads * a.rows * width * depth, numbers)
 
     found = [product(a.keys, a.depth, vectors), product(a.columns, a.keys, columns)]
