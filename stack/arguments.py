@@ -56,7 +56,7 @@ def duration(text: str) -> float:
 
 
 def peer(text: str) -> str:
-    known = ("onnxruntime", "openvino")  # stack.peers.PEERS, which imports more than --help should
+    known = ("onnxruntime", "openvino", "openvino-default")  # stack.peers.PEERS, which imports more than --help should
     if text not in known:
         close = get_close_matches(text, known, n=1)
         raise argparse.ArgumentTypeError(f"no engine is called '{text}'" + (f"; did you mean '{close[0]}'?" if close else ""))

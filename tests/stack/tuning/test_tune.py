@@ -1,5 +1,6 @@
 """Tuning from a model to decisions, with a runner that measures nothing; once with the real one."""
 
+import doctest
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from tvm import relax
 
 import stack
 from schedules.tuning.database import Database
+from stack import cli
 from stack.errors import BadInput, StackError
 from stack.roofline import Limits
 from stack.tuning import progress as progresses
@@ -252,3 +254,47 @@ def test_a_run_says_how_far_it_is():
     assert (now.latency, now.start, now.per_minute) == (4e-3, 8e-3, 20)
     assert now.left == 30
     assert replace(now, most_seconds=None).left == 150
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_examples_in_the_docstring_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    use(monkeypatch, FakeRunner())
+    onnx.save(model([helper.make_node("Exp", ["x"], ["y"])], [tensor("x", (1, 4))], ["y"]), "add.onnx")
+    found = doctest.DocTestFinder().find(tunes.tune, "tune", module=tunes, globs={"stack": stack})
+    assert sum(len(test.examples) for test in found) == 2
+    assert [doctest.DocTestRunner().run(test).failed for test in found] == [0]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_command_says_how_it_goes_and_what_is_next(monkeypatch, tmp_path, capfd):
+    monkeypatch.chdir(tmp_path)
+    use(monkeypatch, FakeRunner())
+    onnx.save(convolutions(), "net.onnx")
+    assert cli.main(["tune", "net.onnx", "--trials", "12", "--database", "t.db", "--report"]) == 0
+    out, err = capfd.readouterr()
+    assert err.startswith("import the model\nmeasure: trials ")
+    assert "stopped    all trials are used, after 12 trials in " in out
+    assert "use it     stackc compile net.onnx -t x86 -o out/ --database t.db\n" in out
+    assert out.endswith("report     net-tuning.html\n")
+    assert Path("net-tuning.html").is_file()
+    assert cli.main(["tune", "net.onnx", "--trials", "0", "--database", "t.db", "--report", "again.html"]) == 0
+    assert Path("again.html").is_file()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch, tmp_path, capfd):
+    def before(count: int) -> None:
+        if count == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    use(monkeypatch, FakeRunner(before=before))
+    onnx.save(convolutions(), "net.onnx")
+    words = ["tune", "net.onnx", "--trials", "12", "--database", "t.db"]
+    monkeypatch.setattr(sys, "argv", ["stackc", *words])
+    assert cli.main(words) == 130
+    out, err = capfd.readouterr()
+    assert "stopped    interrupted, after " in out
+    assert "go on      stackc tune net.onnx --trials 12 --database t.db\n" in out
+    assert err.endswith("error: interrupted\n")
