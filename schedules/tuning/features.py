@@ -20,7 +20,7 @@ from schedules.space import Point, Space
 from schedules.tuning.reuse import as_column, product
 from schedules.tuning.stage import COSTS, Stage
 
-BARRIER_CYCLES = 5000.0  # to start and end a parallel loop
+BARRIER_CYCLES = 2500.0  # to start and end a parallel loop
 
 
 @dataclass(frozen=True)
