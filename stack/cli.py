@@ -58,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default: 0)")
 
+    added = command("database", database, "look into a tuning database, or exchange what it has with others as lines of JSON")
+    added.add_argument("database", metavar="URL", help="a file, or postgresql://...")
+    action = added.add_mutually_exclusive_group()
+    action.add_argument("--export", type=Path, metavar="FILE.jsonl", help="write everything into a file")
+    action.add_argument("--import", dest="load", type=Path, metavar="FILE.jsonl", help="add what such a file has")
+    action.add_argument("--merge", metavar="URL", help="add what another database has")
+
     added = command("run", run, "run a library once")
     added.add_argument("library", type=Path, metavar="DIR")
     add_inputs(added)
@@ -162,6 +169,22 @@ def tune(arguments: argparse.Namespace) -> None:
         print(f"report     {page}")
     if result.interrupted:
         raise KeyboardInterrupt
+
+
+def database(arguments: argparse.Namespace) -> None:
+    from schedules.tuning import exchange
+    from stack import databases, report
+
+    if arguments.load is not None:
+        with databases.writing(arguments.database) as store:
+            return report.show_loaded(exchange.load(store, arguments.load), str(arguments.load))
+    if arguments.merge is not None:
+        with databases.existing(arguments.merge) as other, databases.writing(arguments.database) as store:
+            return report.show_loaded(exchange.merge(store, other), arguments.merge)
+    with databases.existing(arguments.database) as store:
+        if arguments.export is not None:
+            return print(f"{exchange.export(store, arguments.export)} rows written to {arguments.export}")
+        report.show_database(databases.overview(store), store.name)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -14,8 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 if TYPE_CHECKING:  # these import numpy
+    from schedules.tuning.exchange import Loaded
     from stack.bench import Comparison
     from stack.bench_firmware import Footprint
+    from stack.databases import Known
     from stack.doctor import Finding
     from stack.manifest import Tensor
     from stack.profile import OperatorCount, OperatorTime
@@ -269,6 +271,23 @@ def show_targets(targets: Sequence["Target"]) -> None:
             size(machine.l2_bytes) if machine.l2_bytes else "",
         )
     console().print(made)
+
+
+def show_database(known: Sequence["Known"], name: str) -> None:
+    """What a tuning database has."""
+    made = table("target", "machine", "versions", "programs", "measured", "failed", "last", left=3)
+    for each in known:
+        moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.last))
+        made.add_row(each.target, each.machine, each.versions, *map(str, (each.programs, each.measured, each.failed)), moment)
+    out = console()
+    out.print(made if known else f"{name}: nothing was measured yet")
+
+
+def show_loaded(loaded: "Loaded", source: str) -> None:
+    """What came out of a file or another database."""
+    print(f"{loaded.added} rows added, {loaded.known} known already")
+    if loaded.cut:
+        print(f"{source}: the last line was cut off and is left out", file=sys.stderr)
 
 
 def show_findings(findings: Sequence["Finding"], knobs: Mapping[str, str]) -> None:
