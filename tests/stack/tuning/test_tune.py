@@ -19,6 +19,7 @@ from tvm import relax
 import stack
 from schedules.tuning.database import Database
 from stack import cli
+from stack.decide import scope_of
 from stack.errors import BadInput, StackError
 from stack.roofline import Limits
 from stack.tuning import progress as progresses
@@ -80,7 +81,7 @@ def test_compiling_takes_what_was_found_and_says_so(monkeypatch, tmp_path):
     use(monkeypatch, FakeRunner())
     result = stack.tune(convolutions(), trials=40, database=tmp_path / "t.db")
     database = Database.open(tmp_path / "t.db")
-    best = {row.name: database.best(row.key, runs.Scope.of("x86", find("x86").machine)) for row in result.rows}
+    best = {row.name: database.best(row.key, scope_of(find("x86"))) for row in result.rows}
     tuned = stack.compile(convolutions(), database=tmp_path / "t.db")
     again = stack.compile(convolutions(), database=tmp_path / "t.db")
     plain = stack.compile(convolutions(), untuned=True)
