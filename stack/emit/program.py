@@ -14,7 +14,8 @@ import tvm
 from tvm import relax
 from tvm.ir import GenericConst
 
-from relay_passes.plan_memory import ALIGN, ALLOC, RESHAPE, is_op
+from relay_passes.join_in_place import ALIGN
+from relay_passes.plan_memory import ALLOC, RESHAPE, is_op
 from stack.manifest import Tensor
 
 
