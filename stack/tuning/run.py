@@ -83,8 +83,12 @@ class Run:
         self.session.save()
         stopped = rounds.run()
         self.changed(rounds)
-        self.session.finished = stopped
         return stopped
+
+    def finish(self, stopped: str) -> None:
+        """The budget was used and the model checked: the same call gets another one from now on."""
+        self.session.finished = stopped
+        self.session.save()
 
     def batch(self) -> int:
         """Points of one proposal: few where there are few trials, so that more programs get some."""

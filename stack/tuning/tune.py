@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+import tvm
 
 from relay_passes.choices import Choices
 from schedules.tuning.database import Database
@@ -109,8 +110,13 @@ def tune(
         if stopped != INTERRUPTED and budget.trials != 0:
             tell(run.progress("check"))
             file = Path(model) if isinstance(model, str | Path) else None
-            checked = Check(graph, variants.module, graph.programs(Choices(choices)), store, precision, file, shapes or {}).run()
-            if checked.choices_dropped:
+            check = Check(graph, variants.module, chosen_module(variants, choices), store, precision, file, shapes or {})
+            try:
+                checked = check.run()
+                run.finish(stopped)
+            except KeyboardInterrupt:
+                stopped = INTERRUPTED
+            if checked and checked.choices_dropped:
                 choices = run.keep_choices({})
         last = run.progress("check")
         name = str(model) if isinstance(model, str | Path) else graph.signature.name
@@ -147,6 +153,11 @@ def search(run: Run, open_runner: Callable[[], Runner]) -> str:
     finally:
         runner.close()
         run.close()
+
+
+def chosen_module(variants: Variants, choices: Mapping[str, str]) -> tvm.IRModule:
+    """The graph's programs with those choices."""
+    return variants.graph.programs(Choices(choices)) if choices else variants.module
 
 
 def checked_budget(trials: int | None, seconds: float | None) -> Budget:

@@ -154,6 +154,20 @@ def test_an_interrupt_keeps_what_was_measured_and_the_same_call_goes_on(monkeypa
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_an_interrupt_of_the_check_leaves_only_the_check_to_do(monkeypatch, tmp_path):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    use(monkeypatch, FakeRunner())
+    with monkeypatch.context() as during:
+        during.setattr(tunes.Check, "run", interrupted)
+        assert stack.tune(convolutions(), trials=20, database=tmp_path / "t.db").interrupted
+    rest = use(monkeypatch, FakeRunner())
+    result = stack.tune(convolutions(), trials=20, database=tmp_path / "t.db")
+    assert (rest.seen, result.trials, result.checked) == ([], 20, Checked(2.0, 1.0, 0.0, "nothing"))
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_failures_are_counted_and_never_become_decisions(monkeypatch, tmp_path):
     use(monkeypatch, FakeRunner(fails="crashed"))
     result = stack.tune(convolutions(), trials=40, database=tmp_path / "t.db")
