@@ -19,10 +19,15 @@ from schedules.cpu.dot_loops import const, loop, var, vector
 from schedules.cpu.nest import PARALLEL_WORK
 from schedules.machine import Machine
 
+QUAD = 4  # bytes that a dot product takes from a pixel
+PIXELS = 16  # that are widened at once
+
 
 @dataclass(frozen=True)
 class Border:
-    """An image [n, h, w, c] of the extents `made` around another of `given`, `top` rows and `left` columns from the first."""
+    """An image [n, h, w, c] of the extents `made` around another of `given`, `top` rows and `left` columns from the first.
+
+    Pixels have as many channels as those of the image, or four, the last of them `zero`."""
 
     image: tirx.Buffer
     padded: tirx.Buffer
@@ -41,6 +46,8 @@ class Border:
     def row(self, target: tirx.Buffer, lead: Sequence[tirx.Expr], n: tirx.Expr, h: tirx.Expr, width: int) -> tirx.Stmt:
         """Row `h` of padded image `n`, `width` bytes at a time, to target[*lead]."""
         _, height, columns, channels = self.given
+        if channels != self.made[3]:
+            return self.quad_row(target, lead, n, h)
         total, start, end = self.made[2] * channels, self.left * channels, (self.left + columns) * channels
 
         def run(first: int, length: int, source: bool) -> list[tirx.Stmt]:
@@ -66,9 +73,41 @@ class Border:
         within = tirx.And(h >= const(self.top), h < const(self.top + height))
         return tirx.IfThenElse(within, inside, sequence(run(0, total, False)))
 
+    def quad_row(self, target: tirx.Buffer, lead: Sequence[tirx.Expr], n: tirx.Expr, h: tirx.Expr) -> tirx.Stmt:
+        """The same where pixels of less than four bytes become pixels of four, sixteen at a time."""
+        _, height, columns, channels = self.given
+        order = [tirx.const(pixel * channels + min(byte, channels - 1), "int32") for pixel in range(PIXELS) for byte in range(QUAD)]
+        zero = int(self.zero.value)
+        mask = tirx.const((1 << 8 * channels) - 1, "uint32")
+        filler = tirx.const(sum(zero << 8 * byte for byte in range(channels, QUAD)), "uint32")
+
+        def store(first: tirx.Expr, value: tirx.Expr, pixels: int) -> tirx.Stmt:
+            at = tirx.Ramp(tirx.const(0, "int64"), const(1), pixels * QUAD)
+            return tirx.BufferStore(target, tirx.reinterpret(f"uint8x{pixels * QUAD}", value), [*lead, first, at])
+
+        def inside(first: tirx.Expr) -> tirx.Stmt:
+            given = self.image.vload([n, h - self.top, first, const(0)], f"uint8x{PIXELS * channels}")
+            spread = tirx.reinterpret(f"uint32x{PIXELS}", tirx.Shuffle([given] * QUAD, order))  # it wants no fewer lanes than it makes
+            return store(first + self.left, (spread & tirx.Broadcast(mask, PIXELS)) | tirx.Broadcast(filler, PIXELS), PIXELS)
+
+        def outside(first: int, last: int) -> list[tirx.Stmt]:
+            every = tirx.Broadcast(tirx.const(zero, "uint8"), QUAD)
+            pixel = var("pixel")
+            return [loop(pixel, last - first, store(pixel + first, every, 1))] if last > first else []
+
+        part = var("part")
+        whole = [loop(part, columns // PIXELS, inside(part * PIXELS))]
+        rest = [inside(const(columns - PIXELS))] if columns % PIXELS else []  # over some that are there already
+        made = self.made[2]
+        body = sequence([*outside(0, self.left), *whole, *rest, *outside(self.left + columns, made)])
+        if self.made[1] == height:
+            return body
+        within = tirx.And(h >= const(self.top), h < const(self.top + height))
+        return tirx.IfThenElse(within, body, sequence(outside(0, made)))
+
 
 def read_border(block: s_tir.SBlock) -> Border | None:
-    """What `block` puts around an image, channels last and all of them copied; None where it does something else."""
+    """What `block` puts around an image, all its channels or a pixel made four bytes; None for anything else."""
     store = block.body
     if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, Call) or store.value.op.name != "prim.if_then_else":
         return None
@@ -84,7 +123,8 @@ def read_border(block: s_tir.SBlock) -> Border | None:
     image, top, left, channel = (int(shift) for shift in shifts)
     border = Border(pixel.source, store.buffer, zero, top, left)
     made, given = border.made, border.given
-    if image or channel or made[0] != given[0] or made[3] != given[3] or min(top, left) < 0:
+    wider = made[3] == QUAD > given[3] and given[2] >= PIXELS and str(zero.ty) == "uint8"
+    if image or channel or made[0] != given[0] or (made[3] != given[3] and not wider) or min(top, left) < 0:
         return None
     return border if made[1] >= top + given[1] and made[2] >= left + given[2] else None
 

@@ -23,6 +23,11 @@ class Layer:
     dilation: int = 1
     pad: int = 0
     depthwise: bool = False
+    given: int = 0  # channels of the image, where the border adds some; else c
+
+    @property
+    def image(self) -> tuple[int, int, int, int]:
+        return self.n, self.h, self.w, self.given or self.c
 
     @property
     def out(self) -> tuple[int, int, int, int]:
@@ -51,16 +56,16 @@ BOUNDS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
 def program(layer: Layer, result: Result) -> tirx.PrimFunc:
-    x = te.placeholder((layer.n, layer.h, layer.w, layer.c), "uint8", name="x")
+    x = te.placeholder(layer.image, "uint8", name="x")
     w = te.placeholder(layer.weights, "int8", name="w")
     vectors = [te.placeholder((layer.f,), "int32", name="bias"), te.placeholder((layer.f,), "float32", name="scale")]
     (_, out_h, out_w, _), p = layer.out, layer.pad
     image = x
-    if p:
+    if p or layer.given:
         height, width = layer.h + 2 * p, layer.w + 2 * p
 
         def border(b: tirx.Var, i: tirx.Var, j: tirx.Var, c: tirx.Var) -> tirx.Expr:
-            inside = te.all(i >= p, i < p + layer.h, j >= p, j < p + layer.w)
+            inside = te.all(i >= p, i < p + layer.h, j >= p, j < p + layer.w, *([c < layer.given] if layer.given else []))
             return te.if_then_else(inside, x[b, i - p, j - p, c], tirx.const(ZERO, "uint8"))
 
         image = te.compute((layer.n, height, width, layer.c), border, name="pad")
@@ -122,7 +127,7 @@ FORMS: dict[str, Callable[[tirx.Expr, Result], tirx.Expr]] = {"round": rounded, 
 def inputs(layer: Layer, result: Result, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     arrays = [
-        rng.integers(0, 256, (layer.n, layer.h, layer.w, layer.c), dtype=np.uint8),
+        rng.integers(0, 256, layer.image, dtype=np.uint8),
         rng.integers(-128, 128, layer.weights, dtype=np.int8),
         rng.integers(-2000, 2000, layer.f).astype(np.int32),
         rng.uniform(0.2, 1.0, layer.f).astype(np.float32)
@@ -134,7 +139,7 @@ def inputs(layer: Layer, result: Result, seed: int = 0) -> list[np.ndarray]:
 def reference(layer: Layer, result: Result, arrays: Sequence[np.ndarray]) -> np.ndarray:
     x, w, bias, scale = (arrays[index] for index in range(4))
     p = layer.pad
-    image = np.pad(x, [(0, 0), (p, p), (p, p), (0, 0)], constant_values=ZERO).astype(np.int64)
+    image = np.pad(x, [(0, 0), (p, p), (p, p), (0, layer.c - layer.image[3])], constant_values=ZERO).astype(np.int64)
     _, height, width, _ = layer.out
     total = np.zeros(layer.out, np.int64)
     for r, s in np.ndindex(*layer.kernel):
