@@ -42,7 +42,7 @@ def test_profile_counts_instructions_of_every_operator(capsys, project):
     status, out, _ = stackc(capsys, "profile", project, "--board", "netduinoplus2")
     assert status == 0
     head, first, second, total = out.splitlines()
-    assert head.split() == ["#", "operator", "shapes", "rule", "instructions", "share", "MACs", "per", "MAC"]
+    assert head.split() == ["#", "operator", "shapes", "rule", "decision", "instructions", "share", "MACs", "per", "MAC"]
     assert first.split()[:6] == ["1", "dense", "[1,8]", "->", "[1,4]", "hand"]
     assert second.split()[:3] == ["2", "body", "hand"]
     assert total.startswith("total ")
