@@ -27,17 +27,20 @@ from stack.graph import Graph
 from stack.library import Library, checked_threads
 from stack.measure.candidate import wrong
 from stack.samples import draw
+from stack.tuning.confirm import slower
 from targets.runner import Array
 
 SEEDS = (0, 1)
 TOLERANCE = {"f32": 1e-3, "bf16": 5e-2}  # of an output's largest value
 MOST_DROPPED = 8
+TIMES = 3  # that the next best decisions are tried in the model
 Outputs = Sequence[Mapping[str, Array]]
 
 
 @dataclass(frozen=True)
 class Checked:
-    """`dropped` names the programs whose decision was taken back; `before` and `after` are in milliseconds, or instructions."""
+    """`dropped` names the programs whose decision spoilt outputs and was taken back, `slower` those that one made slower in the model;
+    `before` and `after` are in milliseconds, or instructions."""
 
     before: float
     after: float
@@ -45,6 +48,7 @@ class Checked:
     reference: str
     dropped: Sequence[str] = ()
     choices_dropped: bool = False
+    slower: Sequence[str] = ()
 
 
 class Some(Decisions):
@@ -93,10 +97,11 @@ class Check:
                 continue
             guilty = halve(sorted(keep), lambda some: spoilt(frozenset(some)) is not None)
             for key in guilty:
-                self.drop(key)
+                self.drop(key, "spoils the outputs of a whole model")
                 dropped.append(names[key])
             if len(dropped) > MOST_DROPPED:
                 keep = frozenset()
+        slow = self.drop_slower(keep, names, inputs[0])
         libraries = {"before": untuned, "after": self.library(self.chosen, keep)}
         if self.chosen is not self.module:
             libraries["as it was"] = self.library(self.module, keep)
@@ -104,7 +109,21 @@ class Check:
         if took.get("as it was", took["after"]) < took["after"]:  # what the sum over programs promised is not so
             choices_dropped, took["after"], libraries["after"] = True, took["as it was"], libraries["as it was"]
         before, after, tuned = took["before"], took["after"], libraries["after"]
-        return Checked(before, after, worst([tuned.run(arrays) for arrays in inputs], reference), said, dropped, choices_dropped)
+        return Checked(before, after, worst([tuned.run(arrays) for arrays in inputs], reference), said, dropped, choices_dropped, slow)
+
+    def drop_slower(self, keep: frozenset[str], names: Mapping[str, str], arrays: Mapping[str, Array]) -> list[str]:
+        """Take back decisions that cost more between their neighbours than the default does, and the next best ones that do."""
+        if self.graph.family.container == "c":  # instructions are the same wherever they are counted
+            return []
+        plain, slow = self.library(self.chosen, frozenset()), list[str]()
+        for _ in range(TIMES):
+            found = slower(plain, self.library(self.chosen, keep), arrays)
+            for key in [key for key in keep if names[key] in found]:
+                self.drop(key, "slower in the whole model than its default")
+            slow += found
+            if not found:
+                break
+        return sorted(set(slow))
 
     def library(self, module: tvm.IRModule, keep: frozenset[str]) -> Library:
         decisions = Some(self.graph.target, self.database, precision=self.precision)
@@ -135,12 +154,12 @@ class Check:
         runs = {name: partial(outputs_of, library) for name, library in libraries.items()}
         return {name: median(took) for name, took in interleave(runs, arrays).items()}
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, why: str) -> None:
         scope = Decisions(self.graph.target).scope
         for precision in dict.fromkeys(("f32", self.precision)):
             record = self.database.best(key, scope, precision)
             if record is not None:
-                self.database.drop(record, "spoils the outputs of a whole model")
+                self.database.drop(record, why)
 
 
 def outputs_of(library: Library, arrays: Mapping[str, Array]) -> list[Array]:

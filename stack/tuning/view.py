@@ -186,5 +186,7 @@ def show_check(out: Console, result: "TuneResult") -> None:
     out.print(f"outputs    at most {checked.difference:.1e} of their largest value from {checked.reference}")
     for name in checked.dropped:
         out.print(f"dropped    the decision for {name}, which spoils the model's outputs")
+    if checked.slower:
+        out.print(f"dropped    decisions that are slower between their neighbours than alone: {', '.join(checked.slower)}")
     if checked.choices_dropped:
         out.print("dropped    the choices for the graph: with them the model is slower, or its outputs are spoilt")
