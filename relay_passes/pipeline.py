@@ -12,6 +12,7 @@ from relay_passes.bytes.separate import separate_dequantize
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.channels_first import channels_first
 from relay_passes.choices import Choices
+from relay_passes.drop_uncalled import drop_uncalled
 from relay_passes.flatten_conv3d import flatten_conv3d
 from relay_passes.flatten_reductions import flatten_reductions
 from relay_passes.fold_batch_norm import fold_batch_norm
@@ -107,7 +108,7 @@ def simplify(*first: Pass) -> list[Pass]:
 
 def to_programs(lowerings: Mapping[str, Lowering] | None = None) -> list[Pass]:
     """Relax operators -> fused TensorIR programs in one arena."""
-    return [*to_calls(lowerings), plan_memory]
+    return [*to_calls(lowerings), plan_memory, drop_uncalled]  # the last for copies that planning makes needless
 
 
 def to_calls(lowerings: Mapping[str, Lowering] | None = None) -> list[Pass]:

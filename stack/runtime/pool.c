@@ -10,7 +10,8 @@
    worker says only once what it did.
 
    Workers spin between the loops of one run and for a moment after it, since the next run often follows at once, and then sleep on a
-   condition variable. A second thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. */
+   condition variable. A second thread that finds the pool taken runs its loops alone: nobody waits for somebody else's model. A worker for
+   which there is no core left stands aside until there are more: on one core a run is the launching thread's alone. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -34,6 +35,8 @@ enum {
   SPINS = 128,   /* between looks at the clock: one or two microseconds */
   LINGER = 1000, /* microseconds a worker spins after a run, for the next one */
   PATIENCE = 10000, /* and inside one, while its thread computes alone */
+  EAGER = 100 * SPINS, /* looks at the others' work before the core is offered to whoever is ready, */
+  POLITE = EAGER + 1000, /* and before it is left for a moment, also to those of lower priority */
 };
 
 struct share { /* of one thread */
@@ -52,11 +55,13 @@ struct stack_pool {
   _Alignas(LINE) atomic_flag taken; /* the launching thread's own */
   _Alignas(LINE) atomic_int sleeping; /* from here on nothing changes in every loop */
   atomic_int active, failed, closing;
+  atomic_int aside; /* workers without a core, */
+  unsigned calls;   /* and how often they were called back; under the lock */
   int threads, slots; /* shares, and threads unless the system gave fewer */
   pthread_t *workers;
   struct share *shares;
   pthread_mutex_t lock;
-  pthread_cond_t wake;
+  pthread_cond_t wake, room;
   pid_t process; /* that started the workers: a forked child has none of them */
 };
 
@@ -109,16 +114,28 @@ static int take_tasks(struct stack_pool *pool, int own, uint32_t round) {
   return count;
 }
 
+/* Cores that this thread may run on; many if the system does not say. */
+static int allowed_cores(void) {
+  cpu_set_t allowed;
+  return sched_getaffinity(0, sizeof allowed, &allowed) ? CPU_SETSIZE : CPU_COUNT(&allowed);
+}
+
+/* Whether a thread of the pool other than `own`, among the first `end`, was last seen on core `here`. */
+static int crowded(struct stack_pool *pool, int own, int end, int here) {
+  int found = 0;
+  for (int index = 0; index < end; ++index)
+    found |= index != own && atomic_load_explicit(&pool->shares[index].core, memory_order_relaxed) == here;
+  return found;
+}
+
 /* Leave a core that another thread of the pool computes on. The system often wakes a worker on the core of the thread that woke it, and
-   takes milliseconds to notice that another core idles: a third of the calls after a pause took twice their time. Returns whether this
-   thread still shares its core. */
+   takes milliseconds to notice that another core idles: a third of the calls after a pause took twice their time. Returns whether there
+   is no other core. */
 static int step_aside(struct stack_pool *pool, int own) {
-  int here = sched_getcpu(), crowded = 0;
+  int here = sched_getcpu();
   atomic_store_explicit(&pool->shares[own].core, here, memory_order_relaxed);
-  for (int index = 0; index < own; ++index)
-    crowded |= atomic_load_explicit(&pool->shares[index].core, memory_order_relaxed) == here;
   cpu_set_t allowed, others;
-  if (!crowded || here < 0) return 0;
+  if (here < 0 || !crowded(pool, own, own, here)) return 0;
   if (sched_getaffinity(0, sizeof allowed, &allowed)) return 1;
   others = allowed;
   for (int index = 0; index < pool->slots; ++index) {
@@ -131,17 +148,46 @@ static int step_aside(struct stack_pool *pool, int own) {
   return 0;
 }
 
-/* Spin until there is a round after `seen`; 0 if that takes too long, or if the thread that would start it needs this core. */
-static int spin(struct stack_pool *pool, int own, uint32_t seen) {
+enum spun { STARTED, TIRED, CROWDED };
+
+/* Spin until there is a round after `seen`, or that takes too long, or the thread that would start it needs this core. */
+static enum spun spin(struct stack_pool *pool, int own, uint32_t seen) {
   int64_t started = microseconds();
   for (;;) {
     for (int spins = 0; spins < SPINS; ++spins) {
-      if (atomic_load_explicit(&pool->round, memory_order_acquire) != seen) return 1;
+      if (atomic_load_explicit(&pool->round, memory_order_acquire) != seen) return STARTED;
       relax();
     }
     int64_t waited = microseconds() - started;
-    if (waited >= (atomic_load_explicit(&pool->active, memory_order_relaxed) ? PATIENCE : LINGER) || step_aside(pool, own)) return 0;
+    if (waited >= (atomic_load_explicit(&pool->active, memory_order_relaxed) ? PATIENCE : LINGER)) return TIRED;
+    if (step_aside(pool, own)) return CROWDED;
   }
+}
+
+/* Sleep until a round after `seen` has begun. */
+static void sleep_until_round(struct stack_pool *pool, uint32_t seen) {
+  pthread_mutex_lock(&pool->lock);
+  atomic_fetch_add(&pool->sleeping, 1);
+  while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+  atomic_fetch_sub(&pool->sleeping, 1);
+  pthread_mutex_unlock(&pool->lock);
+}
+
+/* Sleep until there may be a core for this thread. */
+static void stand_aside(struct stack_pool *pool, int own) {
+  pthread_mutex_lock(&pool->lock);
+  atomic_store(&pool->shares[own].core, -1);
+  atomic_fetch_add(&pool->aside, 1);
+  for (unsigned calls = pool->calls; calls == pool->calls && !atomic_load(&pool->closing);) pthread_cond_wait(&pool->room, &pool->lock);
+  atomic_fetch_sub(&pool->aside, 1);
+  pthread_mutex_unlock(&pool->lock);
+}
+
+static void call_back(struct stack_pool *pool) {
+  pthread_mutex_lock(&pool->lock);
+  ++pool->calls;
+  pthread_cond_broadcast(&pool->room);
+  pthread_mutex_unlock(&pool->lock);
 }
 
 static void *work(void *argument) {
@@ -149,13 +195,14 @@ static void *work(void *argument) {
   struct stack_pool *pool = mine->pool;
   uint32_t seen = 0;
   for (;;) {
-    if (!spin(pool, mine->own, seen)) {
-      pthread_mutex_lock(&pool->lock);
-      atomic_fetch_add(&pool->sleeping, 1);
-      while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
-      atomic_fetch_sub(&pool->sleeping, 1);
-      pthread_mutex_unlock(&pool->lock);
-      step_aside(pool, mine->own);
+    enum spun spun = spin(pool, mine->own, seen);
+    if (spun == TIRED) {
+      sleep_until_round(pool, seen);
+      if (step_aside(pool, mine->own)) spun = CROWDED;
+    }
+    while (spun == CROWDED && !atomic_load(&pool->closing)) {
+      stand_aside(pool, mine->own);
+      if (!step_aside(pool, mine->own)) spun = STARTED;
     }
     seen = atomic_load(&pool->round);
     if (atomic_load(&pool->closing)) return NULL;
@@ -181,6 +228,7 @@ struct stack_pool *stack_pool_new(int threads) {
   atomic_flag_clear(&pool->taken);
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->wake, NULL);
+  pthread_cond_init(&pool->room, NULL);
   pool->workers = calloc((size_t)pool->slots, sizeof *pool->workers);
   pool->shares = aligned_alloc(LINE, (size_t)pool->slots * sizeof *pool->shares);
   if (!pool->workers || !pool->shares) return pool; /* which then computes on the calling thread */
@@ -201,9 +249,11 @@ void stack_pool_free(struct stack_pool *pool) {
   if (!pool || pool->process != getpid()) return;
   atomic_store(&pool->closing, 1);
   start_round(pool); /* which workers leave at once */
+  call_back(pool);
   for (int index = 1; index < pool->threads; ++index) pthread_join(pool->workers[index], NULL);
   pthread_mutex_destroy(&pool->lock);
   pthread_cond_destroy(&pool->wake);
+  pthread_cond_destroy(&pool->room);
   free(pool->workers);
   free(pool->shares);
   free(pool);
@@ -211,8 +261,13 @@ void stack_pool_free(struct stack_pool *pool) {
 
 void stack_pool_use(struct stack_pool *pool) {
   if (current) atomic_fetch_sub(&current->active, 1);
-  current = pool && pool->process == getpid() ? pool : NULL;
-  if (current) atomic_fetch_add(&current->active, 1);
+  current = NULL;
+  if (!pool || pool->threads == 1 || pool->process != getpid()) return;
+  int cores = allowed_cores(), aside = atomic_load(&pool->aside);
+  if (cores == 1) return;
+  if (aside && pool->threads - aside < cores) call_back(pool);
+  current = pool;
+  atomic_fetch_add(&current->active, 1);
 }
 
 static int parallel_launch(closure run, void *data, int tasks) {
@@ -229,14 +284,15 @@ static int parallel_launch(closure run, void *data, int tasks) {
   current = NULL; /* a parallel loop inside a parallel loop stays on its thread */
   int mine = take_tasks(pool, 0, round), finished;
   current = pool;
-  for (int spins = 0;; ++spins) {
+  for (int spins = 0;; spins += spins < POLITE) {
     finished = mine;
     for (int index = 1; index < pool->slots; ++index) {
       uint64_t done = atomic_load_explicit(&pool->shares[index].done, memory_order_acquire);
       if (done >> 32 == round) finished += (int)(uint32_t)done;
     }
     if (finished == UNITS) break;
-    if (spins < 100 * SPINS) relax(); else sched_yield();
+    if (spins == SPINS && crowded(pool, 0, pool->slots, sched_getcpu())) spins = EAGER; /* the one that we wait for needs this core */
+    if (spins < EAGER) relax(); else if (spins < POLITE) sched_yield(); else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
   }
   int code = atomic_load(&pool->failed);
   if (code) atomic_store(&pool->failed, 0);

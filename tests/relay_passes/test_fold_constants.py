@@ -52,7 +52,7 @@ CASES: list[Callable[[], relax.Expr]] = [
     lambda: op.power(A, B),
     *[
         lambda name=name: getattr(op, name)(SIGNED)
-        for name in ("floor", "ceil", "round", "sin", "cos", "square", "sign", "tanh", "sigmoid")
+        for name in ("floor", "ceil", "round", "sin", "cos", "square", "sign", "tanh", "sigmoid", "erf")
     ],
     *[lambda name=name: getattr(op.nn, name)(SIGNED) for name in ("relu", "silu", "gelu")],
     lambda: op.nn.leakyrelu(SIGNED, 0.3),

@@ -69,3 +69,44 @@ assert np.array_equal(library.run(x)["y"], before)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
     subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True, timeout=60)
+
+
+def test_threads_confined_to_one_core_end_and_spread_again_when_freed(folder):
+    """Workers without a core stand aside, whether confined before the library opens or behind it."""
+    code = f"""
+import os, numpy as np, stack
+cores = os.sched_getaffinity(0)
+os.sched_setaffinity(0, {{min(cores)}})
+library = stack.load({str(folder)!r}, threads=3)
+x = {{"x": np.linspace(-1, 1, {SIZE}, dtype=np.float32)}}
+first = library.run(x)["y"]
+for allowed in (cores, {{max(cores)}}, cores, {{min(cores)}}):
+    os.sched_setaffinity(0, allowed)
+    for run in range(20):
+        assert np.array_equal(library.run(x)["y"], first)
+del library
+"""
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True, timeout=60)
+
+
+def test_a_thread_of_higher_priority_leaves_its_workers_their_core(folder):
+    """A real-time thread that only spun, or yielded to its equals, would wait for ever for an ordinary one on the same core."""
+    code = f"""
+import os, sys, numpy as np, stack
+library = stack.load({str(folder)!r}, threads=2)
+x = {{"x": np.linspace(-1, 1, {SIZE}, dtype=np.float32)}}
+first = library.run(x)["y"]
+try:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+except PermissionError:
+    sys.exit(77)
+core = {{max(os.sched_getaffinity(0))}}
+for run in range(20):
+    for thread in os.listdir("/proc/self/task") if run % 2 else ["0"]:
+        os.sched_setaffinity(int(thread), core)
+    assert np.array_equal(library.run(x)["y"], first)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], timeout=60)
+    if done.returncode == 77:
+        pytest.skip("no right to real-time priority")
+    assert done.returncode == 0
