@@ -14,7 +14,8 @@ registers. Pixels are the outer of the unrolled loops: the other way round LLVM 
 Rows are the outer loop where all weights stay in the second level: a core then reads the rows that it wrote itself in the layer before.
 Otherwise filters are, so that each weight comes from memory once.
 
-Dense 3x3 layers with unit strides have another `algorithm` or two: Winograd's, whose tiles take the same knobs (winograd_space.py).
+Others compute the same by another `algorithm`, whose tiles take the same knobs: dense 3x3 layers with unit strides by one of Winograd's
+(winograd_space.py), dense ones without a border as products of matrices (conv_product.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +26,16 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.conv2d_nests import nests
+from schedules.cpu.conv_product import ConvProduct, conv_product
 from schedules.cpu.loops import divisors, extent, in_registers
-from schedules.cpu.winograd import Conv3x3, winograd
 from schedules.cpu.winograd_match import conv3x3
-from schedules.cpu.winograd_space import DIRECT, SIDES, Winograd
+from schedules.cpu.winograd_space import Winograd
 from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
-from schedules.space import Array, Point, Space
+from schedules.space import Point, Space, Value
 
 BLOCK = "conv2d_nchwc"
+DIRECT = "direct"
 
 
 def find(sch: Schedule, name: str) -> SBlockRV | None:
@@ -120,44 +122,48 @@ def conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         legal=legal,
         nests=lambda columns: nests(program, BLOCK, columns),
     )
-    conv = matched(program, machine)
-    return direct if conv is None else with_winograd(direct, Winograd(conv, machine))
+    other = other_algorithm(program, machine)
+    return direct if other is None else with_other(direct, other)
 
 
-def matched(program: tirx.PrimFunc, machine: Machine) -> Conv3x3 | None:
-    """What Winograd's algorithm would compute, None where it cannot."""
+def other_algorithm(program: tirx.PrimFunc, machine: Machine) -> Winograd | ConvProduct | None:
+    """What else may compute it, None where nothing does."""
     sch = Schedule(program)
     block, pad = sch.get_sblock(BLOCK), find(sch, "pad")
     inline_producers(sch, {BLOCK, "pad"})
-    return conv3x3(program, sch, block, pad, inline_tail(sch, block), machine.lanes())
+    last = inline_tail(sch, block)
+    conv = conv3x3(program, sch, block, pad, last, machine.lanes())
+    return conv_product(program, sch, block, pad, last, machine) if conv is None else Winograd(conv, machine)
 
 
-def with_winograd(direct: Space, other: Winograd) -> Space:
-    """The space of both algorithms; their tiles share knobs."""
-    both = {name: sorted({*values, *other.knobs().get(name, ())}) for name, values in direct.knobs.items()}
+def with_other(direct: Space, other: Winograd | ConvProduct) -> Space:
+    """The space of both; their tiles share knobs, and the direct loops have the first value of those that are not theirs."""
+    theirs = other.knobs()
+    plain: dict[str, Value] = {
+        "algorithm": DIRECT,
+        **{name: theirs[name][0] for name in theirs if name not in (*direct.knobs, "algorithm")},
+    }
+    both: dict[str, Sequence[Value]] = {name: sorted({*values, *theirs[name]}) for name, values in direct.knobs.items()}
+    both |= {name: (DIRECT, *theirs[name]) if name == "algorithm" else theirs[name] for name in plain}
 
     def legal(point: Point) -> bool:
         if point["algorithm"] != DIRECT:
             return other.holds(point)
-        return all(point[name] in values for name, values in direct.knobs.items()) and direct.legal(point)
-
-    def apply_either(point: Point) -> Schedule:
-        return direct.apply(point) if point["algorithm"] == DIRECT else winograd(other.conv, other.blocking(point))
-
-    def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
-        return list(constants) if point["algorithm"] == DIRECT else other.pack(other.blocking(point), constants)
+        return (
+            all(point[name] in values for name, values in direct.knobs.items()) and direct.legal(point) and plain.items() <= point.items()
+        )
 
     def nests_of_either(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
         assert direct.nests
         return direct.nests(columns) if columns["algorithm"] == DIRECT else other.nests(columns)
 
-    otherwise = {**direct.default, "algorithm": DIRECT}
+    otherwise = {**direct.default, **plain}
     return Space(
         rule=direct.rule,
-        knobs={**both, "algorithm": (DIRECT, *SIDES)},
+        knobs=both,
         default=other.default() or otherwise,
-        apply=apply_either,
-        pack=pack,
+        apply=lambda point: direct.apply(point) if point["algorithm"] == DIRECT else other.apply(point),
+        pack=lambda point, constants: list(constants) if point["algorithm"] == DIRECT else other.pack(point, constants),
         otherwise=otherwise,
         in_place=True,
         legal=legal,

@@ -5,6 +5,7 @@ out: statements of TensorIR, and a program of them as a Schedule
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 import tvm
 import tvm_ffi
@@ -33,6 +34,23 @@ def loop_to(name: str, count: tirx.Expr, body: Body, kind: int = SERIAL) -> tirx
     """`body` for each of as many values as `count` comes to."""
     variable = tirx.Var(name, PrimType("int64"))
     return tirx.For(variable, number(0), count, kind, body(variable))
+
+
+def unrolled(name: str, count: int, body: Body) -> tirx.Stmt:
+    return loop(name, count, body, UNROLLED)
+
+
+def parallel(name: str, count: int, body: Body) -> tirx.Stmt:
+    return loop_to(name, number(count), body, PARALLEL)
+
+
+def vector(lanes: int, body: Body) -> tirx.Stmt:
+    return loop_to("lane", number(lanes), body, VECTOR)
+
+
+def where(conditions: Sequence[tirx.Expr], then: tirx.Stmt, otherwise: tirx.Stmt | None = None) -> tirx.Stmt:
+    """`then` where all hold; what always holds is left out."""
+    return tirx.IfThenElse(reduce(tirx.And, conditions), then, otherwise) if conditions else then
 
 
 def sequence(*parts: tirx.Stmt | None) -> tirx.Stmt:

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tvm.s_tir import Schedule
 
 from schedules.cpu.loops import divisors
-from schedules.cpu.winograd import Blocking, Conv3x3, packed_weight
+from schedules.cpu.winograd import Blocking, Conv3x3, packed_weight, winograd
 from schedules.loopnest import Column, Loop, LoopNest, Operand, dim
 from schedules.machine import Machine
-from schedules.space import Array, CannotPack, Point, Value
+from schedules.space import Array, Point, Value
 
-DIRECT = "direct"
 SIDES = {"winograd2": 2, "winograd4": 4}  # algorithm -> results along one side of a tile
 WIDEST = 4  # vectors of filters in a tile
 STREAM = 5.0  # bytes a cycle from beyond the second-level cache
@@ -35,23 +35,40 @@ class Winograd:
     def k_blocks(self) -> int:
         return self.conv.shape[1]
 
-    def knobs(self) -> dict[str, Sequence[int]]:
+    def knobs(self) -> dict[str, Sequence[Value]]:
         """The sizes of its tiles, by the names of those of the direct loops: tiles beside one another, and register tiles in a block."""
         most = self.conv.tile_count(2)
-        return {"tile_w": [tiles for tiles in (1, 2, 3, 4, 6, 7, 8, 10, 12, 13, 14) if tiles <= most], "tile_h": (1, 2, 4, 8)}
+        tiles = [count for count in (1, 2, 3, 4, 6, 7, 8, 10, 12, 13, 14) if count <= most]
+        return {
+            "tile_k": divisors(self.k_blocks, WIDEST),
+            "tile_w": tiles,
+            "tile_h": (1, 2, 4, 8),
+            "rows_outside": (False, True),
+            "prefetch": (False, True),
+            "algorithm": tuple(SIDES),
+        }
 
     def holds(self, point: Point) -> bool:
         """Whether the values of `point` are among its own, and the schedule is legal."""
-        known = self.knobs()
-        return all(point[name] in known[name] for name in known) and int(point["tile_k"]) <= WIDEST and self.legal(self.blocking(point))
+        return all(point[name] in values for name, values in self.knobs().items()) and self.legal(self.blocking(point))
+
+    def apply(self, point: Point) -> Schedule:
+        return winograd(self.conv, self.blocking(point))
 
     def blocking(self, point: Point) -> Blocking:
         tile_k, tile_t, groups = (int(point[name]) for name in ("tile_k", "tile_w", "tile_h"))
-        return Blocking(SIDES[str(point["algorithm"])], tile_k, tile_t, groups, apart=not point["rows_outside"])
+        return Blocking(SIDES[str(point["algorithm"])], tile_k, tile_t, groups, not point["rows_outside"], bool(point["prefetch"]))
 
     def point(self, at: Blocking) -> dict[str, Value]:
         algorithm = next(name for name, m in SIDES.items() if m == at.m)
-        return {"tile_k": at.tile_k, "tile_h": at.groups, "tile_w": at.tile_t, "rows_outside": not at.apart, "algorithm": algorithm}
+        return {
+            "tile_k": at.tile_k,
+            "tile_h": at.groups,
+            "tile_w": at.tile_t,
+            "rows_outside": not at.apart,
+            "prefetch": at.prefetch,
+            "algorithm": algorithm,
+        }
 
     def legal(self, at: Blocking) -> bool:
         """Accumulators, weights and a pixel in registers, at most a quarter of the last block empty, and scratch memory within reason."""
@@ -68,10 +85,10 @@ class Winograd:
         knobs = self.knobs()
         for m in SIDES.values():
             for tile_k in divisors(self.k_blocks, WIDEST):
-                for tile_t in knobs["tile_w"]:
-                    for groups in knobs["tile_h"]:
+                for tile_t in map(int, knobs["tile_w"]):
+                    for groups in map(int, knobs["tile_h"]):
                         for apart in (False, True):
-                            at = Blocking(m, tile_k, tile_t, groups, apart)
+                            at = Blocking(m, tile_k, tile_t, groups, apart, prefetch=True)
                             if self.legal(at):
                                 yield at
 
@@ -109,12 +126,9 @@ class Winograd:
         idle = -(-tasks // self.machine.cores) * self.machine.cores / tasks
         return (multiply + transform + moved / STREAM) * idle
 
-    def pack(self, at: Blocking, constants: Sequence[Array]) -> list[Array]:
-        shape = tuple(int(extent) for extent in self.conv.weight.shape)
-        places = [place for place, array in enumerate(constants) if array.shape == shape]
-        if len(places) != 1:
-            raise CannotPack(f"{len(places)} constants could be the weights")
-        return [packed_weight(array, at) if place == places[0] else array for place, array in enumerate(constants)]
+    def pack(self, point: Point, constants: Sequence[Array]) -> list[Array]:
+        where = self.conv.place_of_weights(constants)
+        return [packed_weight(array, self.blocking(point)) if place == where else array for place, array in enumerate(constants)]
 
     def nests(self, knobs: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
         """The products, and the two transforms."""
@@ -144,7 +158,11 @@ class Winograd:
                 Operand("sums", 4, "accumulate", (dim(p=1), dim(group=tile_t, t=1), dim(k=1), dim(lane=1))),
             ),
             steps=1.0 * products * panels * blocks * block * c * tile_k * lanes,
-            numbers={"panel_bytes": 4.0 * products * c * lanes * tile_k, "window_bytes": 4.0 * v_block * (blocks if apart else 1)},
+            numbers={
+                "prefetch": int(bool(knobs["prefetch"])),
+                "panel_bytes": 4.0 * products * c * lanes * tile_k,
+                "window_bytes": 4.0 * v_block * (blocks if apart else 1),
+            },
         )
         forward = LoopNest(
             loops=(
