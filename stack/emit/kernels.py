@@ -13,6 +13,7 @@ from pathlib import Path
 import tvm
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
+from tvm_ffi import structural_walk
 
 from stack.emit.nested_math import nested_math
 from stack.emit.parallel_units import parallel_units
@@ -35,6 +36,17 @@ def plain_pointers(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm
     return tirx.PrimFunc(pointers, body, PrimType("int32"), function.attrs)
 
 
+@tirx.transform.prim_func_pass(opt_level=0, name="compact_buffers")
+def compact_buffers(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
+    """TVM's CompactBufferAllocation for what schedule primitives left. A rule that writes its loops out, without a block inside the root,
+    allocates just what it needs, and the analysis of Winograd's many indices takes longer than LLVM does."""
+    blocks: list[s_tir.SBlock] = []
+    structural_walk(function.body, (s_tir.SBlock, blocks.append))
+    if len(blocks) <= 1:
+        return function
+    return s_tir.transform.CompactBufferAllocation()(tvm.IRModule({"main": function}))["main"]
+
+
 def lowering() -> tvm.transform.Sequential:
     """TensorIR blocks -> flat loops over pointers, in the order of TVM's own CPU pipeline less what only GPUs need."""
     s, t = s_tir.transform, tirx.transform
@@ -44,7 +56,7 @@ def lowering() -> tvm.transform.Sequential:
             s.LowerInitBlock(),
             s.PlanAndUpdateBufferAllocationLocation(),
             s.ConvertBlocksToOpaque(),
-            s.CompactBufferAllocation(),
+            compact_buffers,
             s.LowerMatchBuffer(),
             s.StmtSimplify(),
             s.LowerOpaqueBlock(),
