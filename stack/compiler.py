@@ -88,6 +88,10 @@ def build(
 ) -> Library:
     """The second half: Relax that calls unscheduled TensorIR -> a library."""
     scheduled = schedule(module, rules, target.machine, lambda done, total: report("schedule", done, total), decisions)
+    if family.container == "c":
+        from stack.keep_arena import keep_arena
+
+        scheduled = keep_arena(module, scheduled, signature, target, rules, decisions)
     module = decisions.label(module, scheduled)
     show_programs(module)
     attached = replace(attached, said={**attached.said, **decisions.said()})

@@ -46,13 +46,14 @@ class Decisions:
         self.scope = scope_of(target)
         self.database = None if untuned else database
         self.taken: dict[tirx.PrimFunc, tuple[Point, Source]] = {}
+        self.withdrawn: set[tirx.PrimFunc] = set()  # programs that get their default after all
 
     def choices(self, graph: str) -> Mapping[str, str]:
         """Which way the passes go in the graph with that key, where tuning has settled it."""
         return (self.database and self.database.graph(graph, self.scope)) or {}
 
     def __call__(self, program: tirx.PrimFunc, space: Space) -> Point:
-        self.taken[program] = self.decide(program, space)
+        self.taken[program] = (space.default, "default") if program in self.withdrawn else self.decide(program, space)
         return self.taken[program][0]
 
     def decide(self, program: tirx.PrimFunc, space: Space) -> tuple[Point, Source]:

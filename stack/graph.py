@@ -46,7 +46,7 @@ class Graph:
         if self.family.container == "c":
             from stack.lower_peak import lower_peak
 
-            module = lower_peak(module, self.signature, self.family.rules, machine)
+            module = lower_peak(module, self.signature, self.target, self.family.rules, choices)
         return module
 
 

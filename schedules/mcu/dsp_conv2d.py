@@ -4,8 +4,9 @@
       for each two (or four) filters: a[], b[] = sums over the tile, four products a step    dsp_steps
         y = clip(requantize(sums))
 
-Knobs: `tile` pixels x filters that share what is loaded; `weights` "shared" (256 * first + second) or "bytes"; `unroll` steps in a loop's
-body; `direct` reads pixels as they are, without scratch memory, where each is widened for few filters only.
+Knobs: `tile` pixels x filters that share what is loaded (13 registers hold no others); `weights` "shared" (256 * first + second) or
+"bytes"; `unroll` steps in a loop's body; `direct` reads pixels as they are, without scratch memory, where each is widened for few filters
+only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from schedules.mcu.dsp_widen import factor, indent
 from schedules.mcu.dsp_window import Window
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
+from schedules.mcu.room import LEAST, images, within
 from schedules.space import Array, Point, Space, Value
 
 MOST_SHARED = 1 << 15  # of weight_sum: |128 * weight_sum| < 2^23, so that a sum fits above the 8 bits of its neighbour
@@ -52,12 +54,14 @@ def dsp_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack_point(point: Point, constants: Sequence[Array]) -> list[Array]:
         return pack(window, point, constants)
 
+    first = default(window, knobs)
     return Space(
         "dsp_conv2d",
         knobs=knobs,
-        default=default(window, knobs),
+        default=first,
         apply=apply,
         pack=pack_point,
+        legal=within(op, lambda point: scratch_bytes(window, point), first),
         nests=lambda columns: [nest(window, columns)],
     )
 
@@ -68,8 +72,8 @@ def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Valu
     A single pixel shares its loads between four filters instead.
     """
     op = window.op
-    room = max(op.batch * op.height * op.width * op.channels + op.pixels * op.filters, 1024)
-    fitting = [pixels for pixels in COST if pixels <= op.pixels and scratch_words(window, pixels) * 4 <= room]
+    most = max(images(op), LEAST)
+    fitting = [pixels for pixels in COST if pixels <= op.pixels and scratch_words(window, pixels) * 4 <= most]
     pixels = min(fitting, key=lambda pixels: COST[pixels] * -(-op.pixels // pixels), default=1)
     tile = f"{pixels}x2" if pixels > 1 or op.filters % 4 in (1, 2) else "1x4"
     direct = not fitting and True in knobs["direct"]
@@ -90,6 +94,10 @@ def nest(window: Window, columns: Mapping[str, str | bool | Column]) -> LoopNest
 
 def scratch_words(window: Window, pixels: int) -> int:
     return window.words * pixels + -(-window.edge_bytes // 4)
+
+
+def scratch_bytes(window: Window, point: Point) -> int:
+    return 0 if point["direct"] else 4 * scratch_words(window, tile_of(point)[0])
 
 
 def even_unroll(steps: int) -> int:
@@ -156,7 +164,7 @@ def kernel(window: Window, point: Point) -> Kernel:
     text = "\n".join(indent([*lines, *body]))
     return Kernel(
         source=f"static void KERNEL({parameters}) {{\n{text}\n}}\n",
-        scratch=0 if direct else 4 * scratch_words(window, pixels),
+        scratch=scratch_bytes(window, point),
         overlap=row_major(op, pixels, reads_first=not direct, again=True),
     )
 

@@ -14,6 +14,7 @@ from schedules.mcu import dsp_depthwise_any, dsp_depthwise_plane, nests
 from schedules.mcu.dsp_depthwise_copy import Plane, default_rows
 from schedules.mcu.dsp_depthwise_scale import SCALES, Scale, suitable
 from schedules.mcu.kernel import as_schedule
+from schedules.mcu.room import within
 from schedules.space import Array, Point, Space, Value
 
 
@@ -38,6 +39,10 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 
     default: dict[str, Value] = {"columns": 6, "rows": default_rows(op), "scale": suitable(op)[0]} if knobs else {}
     otherwise = default | {"scale": suitable(op)[1]} if default.get("scale") == "line" else None  # for filters without a line
+
+    def scratch(point: Point) -> int:
+        return 4 * Plane(op, int(point["rows"])).words if knobs else 0
+
     return Space(
         "dsp_depthwise",
         knobs=knobs,
@@ -45,6 +50,7 @@ def dsp_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         apply=apply,
         pack=pack,
         otherwise=otherwise,
+        legal=within(op, scratch, default),
         nests=(lambda columns: [nest(op, columns)]) if knobs else None,
     )
 

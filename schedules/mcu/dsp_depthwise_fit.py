@@ -13,6 +13,7 @@ are chosen among 2^16 places, and `gain` is good to 2^-22 where the narrowest li
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,6 +50,7 @@ def steps(least: int, most: int, multiplier: int, right: int, zero: int, low: in
     return value, at
 
 
+@lru_cache(maxsize=1 << 13)  # a layer's filters are packed once for each trial of a fusion, and for the library
 def fit(bias: int, below: int, above: int, multiplier: int, shift: int, zero: int, low: int, high: int) -> Line:
     """The line for a filter whose products sum to `below` at least and to `above` at most; zero <= low, shift < 0.
 

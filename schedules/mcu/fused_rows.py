@@ -11,6 +11,7 @@ copied already.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from tvm import tirx
@@ -20,6 +21,7 @@ from schedules.integer import Conv2D, Depthwise, FusedRows, describe, read
 from schedules.loopnest import Column, Loop, LoopNest, Operand, dim
 from schedules.machine import Machine
 from schedules.mcu.kernel import Kernel, as_schedule
+from schedules.mcu.room import images
 from schedules.rule import Rule
 from schedules.space import Array, Point, Space
 
@@ -46,10 +48,18 @@ def fused_rows(kernels: Sequence[Rule]) -> Rule:
         def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
             return [*packed(parts(point)[0], constants[:4]), *packed(parts(point)[1], constants[4:])]
 
+        @cache
+        def scratch(count: int) -> int:
+            return int(apply({"rows": count}).mod["main"].attrs["stack.scratch"])
+
+        def legal(point: Point) -> bool:
+            whole = images(op.depthwise) - op.depthwise.out_height * op.depthwise.out_width * op.depthwise.filters
+            return scratch(int(point["rows"])) <= max(whole + op.pointwise.pixels * op.pointwise.filters, scratch(default["rows"]))
+
         def nests_of(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
             return nests(op, np.asarray(columns["rows"]), lambda count: parts({"rows": count}))
 
-        return Space("fused_rows", default, apply, {"rows": rows}, pack, nests=nests_of)
+        return Space("fused_rows", default, apply, {"rows": rows}, pack, legal=legal, nests=nests_of)
 
     return rule
 

@@ -20,6 +20,7 @@ from schedules.mcu import nests
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.mve_strip import BLOCK, TABLE, WORD, Strip, Tile, filters, pack_stream, shapes
 from schedules.mcu.overlap import row_major
+from schedules.mcu.room import within
 from schedules.space import Array, Point, Space
 
 
@@ -48,6 +49,7 @@ def mve_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         default={"tile": best},
         apply=apply,
         pack=pack,
+        legal=within(op, lambda point: tiles[str(point["tile"])].scratch, {"tile": best}),
         nests=lambda columns: [nest(tiles[str(columns["tile"])])],
     )
 

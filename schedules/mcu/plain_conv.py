@@ -25,6 +25,7 @@ from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.overlap import row_major
 from schedules.mcu.plain_dense import whole
 from schedules.mcu.plain_steps import LONG, TURN, TURNS
+from schedules.mcu.room import within
 from schedules.space import Array, Point, Space
 
 LONG_LANE, SHORT_LANE = 23, 16
@@ -47,12 +48,14 @@ def plain_conv(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
         return packed(op, point, constants)
 
+    first = default(op, lane)
     return Space(
         "plain_conv",
-        default=default(op, lane),
+        default=first,
         knobs={"tile": tiles, "turn": turns},
         apply=apply,
         pack=pack,
+        legal=within(op, lambda point: 4 * patch_words(op, point, lane), first),
         nests=lambda columns: [nest(op, columns, lane)],
     )
 
@@ -64,6 +67,11 @@ def default(op: Conv2D, lane: int) -> dict[str, str | int]:
     turn = max(TURNS) if op.reduction % max(TURNS) == 0 else TURN
     wide = 12 * op.reduction <= SCRATCH and -(-op.pixels // 6) * 6 <= -(-op.pixels // 4) * 4 + op.pixels // 16
     return {"tile": "2x3" if op.pixels <= 2 else "6x1" if wide else "4x2", "turn": turn}
+
+
+def patch_words(op: Conv2D, point: Point, lane: int) -> int:
+    """Of the windows of one tile."""
+    return plain_gather.words(tile_of(point)[0], lane) * (op.reduction + -op.reduction % int(point["turn"]))
 
 
 def nest(op: Conv2D, columns: Mapping[str, str | bool | Column], lane: int) -> LoopNest:

@@ -24,6 +24,7 @@ from schedules.machine import Machine
 from schedules.mcu import nests, plain_rescale
 from schedules.mcu.kernel import Kernel, as_schedule
 from schedules.mcu.plain_steps import MOST_TAPS
+from schedules.mcu.room import within
 from schedules.space import Array, Point, Space
 
 LANE = 23
@@ -47,12 +48,16 @@ def plain_depthwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     def pack(point: Point, constants: Sequence[Array]) -> list[Array]:
         return packed(op, constants)
 
+    def scratch(point: Point) -> int:
+        return 4 * pitch(op, lane) * held(op, int(point["rows"]))
+
     return Space(
         "plain_depthwise",
         default={"rows": default},
         knobs={"rows": rows},
         apply=apply,
         pack=pack,
+        legal=within(op, scratch, {"rows": default}),
         nests=lambda columns: [nest(op, np.asarray(columns["rows"]), lane)],
     )
 
@@ -73,6 +78,11 @@ def extent(op: Depthwise) -> int:
     return max((op.kernel_h - 1) * op.dilation[0] + 1, op.strides[0])
 
 
+def held(op: Depthwise, band: int) -> int:
+    """Rows of the image that a band of so many output rows reads."""
+    return (band - 1) * op.strides[0] + extent(op)
+
+
 def pitch(op: Depthwise, lane: int) -> int:
     """Words of one row: columns of the image from the first to the last that begins a tap."""
     outs = op.out_width - 1 - (op.out_width + 1) % 2 if lane else op.out_width - 1
@@ -87,7 +97,7 @@ def in_place(op: Depthwise) -> bool:
 def kernel(op: Depthwise, band: int, lane: int, thumb2: bool) -> Kernel:
     """The kernel of one point."""
     words, step_h = pitch(op, lane), op.strides[0]
-    rows = (band - 1) * step_h + extent(op)
+    rows = held(op, band)
     kept = (rows - band * step_h) * words
     image = op.height * op.width * op.channels
     keep = f"""\

@@ -9,6 +9,7 @@ Lee 2020, arXiv:2001.03288), then a local search over orders with a fixed seed, 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 ON_STACK = -1  # the `memory` of scratch that lies on the stack
 PATIENCE = 300  # rounds of the local search without a smaller arena; each places all buffers once ...
@@ -74,9 +75,22 @@ def live_bound(buffers: Sequence[Buffer], overlaps: Sequence[Overlap] = ()) -> i
 
 def place(buffers: Sequence[Buffer], overlaps: Sequence[Overlap] = ()) -> int:
     """Set every offset; returns the bytes of the arena. An overlap counts only where no later step reads what lies under."""
-    if not buffers:
-        return 0
-    return Planner(buffers, [o for o in overlaps if o.under.last == o.over.first]).solve()
+    where = {id(buffer): index for index, buffer in enumerate(buffers)}
+    pairs = [(where[id(o.over)], where[id(o.under)], o.distance, o.exact) for o in overlaps if o.under.last == o.over.first]
+    peak, offsets = solved(tuple((b.bytes, b.first, b.last, b.align) for b in buffers), tuple(pairs))
+    for buffer, offset in zip(buffers, offsets, strict=True):
+        buffer.offset = offset
+    return peak
+
+
+@lru_cache(maxsize=64)  # one compilation asks the same several times over: for each trial of a fusion, with and without the stack
+def solved(lives: Sequence[tuple[int, int, int, int]], pairs: Sequence[tuple[int, int, int, bool]]) -> tuple[int, Sequence[int]]:
+    """The bytes of the arena and the offsets of buffers, whose bytes, steps and alignments are `lives`."""
+    if not lives:
+        return 0, ()
+    buffers = [Buffer("", *life) for life in lives]
+    peak = Planner(buffers, [Overlap(buffers[over], buffers[under], distance, exact) for over, under, distance, exact in pairs]).solve()
+    return peak, tuple(buffer.offset for buffer in buffers)
 
 
 class Planner:
