@@ -49,8 +49,8 @@ with tempfile.TemporaryDirectory() as work:
     file, database = Path(work) / "network.onnx", Path(work) / "tuning.db"
     onnx.save(model, file)
 
-    # 2. Tune it, here with few trials. Each candidate is built, its numbers are compared with the program's own, and then it is timed. Every
-    #    measurement is in the database as soon as it is made: stop whenever you like, and start the same command to go on.
+    # 2. Tune it, here with few trials. Each candidate is built, its numbers are compared with the program's own, and it is timed. What was
+    #    measured is in the database at once: stop whenever you like, and start the same command to go on.
     result = stack.tune(file, trials=40, database=database)
     for row in result.rows:
         default, best = (f"{1e6 * cost:.1f} us" if cost else "not measured" for cost in (row.default, row.best))
