@@ -85,8 +85,9 @@ def build(
     attached: Attached,
     threads: int,
     report: Progress,
+    place: Mapping[str, str] | None = None,
 ) -> Library:
-    """The second half: Relax that calls unscheduled TensorIR -> a library."""
+    """The second half: Relax that calls unscheduled TensorIR -> a library, which runs at `place`."""
     scheduled = schedule(module, rules, target.machine, lambda done, total: report("schedule", done, total), decisions)
     if family.container == "c":
         from stack.keep_arena import keep_arena
@@ -98,7 +99,7 @@ def build(
     folder = Path(tempfile.mkdtemp(prefix="stack-"))
     try:
         emit(signature, module, target, family, folder, lambda done, total: report("build", done, total), attached)
-        library = Library(folder, parse(folder), threads)
+        library = Library(folder, parse(folder), threads, place)
     except BaseException:
         shutil.rmtree(folder)
         raise

@@ -29,6 +29,7 @@ from stack.measure.candidate import wrong
 from stack.samples import draw
 from stack.tuning.confirm import slower
 from targets.runner import Array
+from targets.target import Target
 
 SEEDS = (0, 1)
 TOLERANCE = {"f32": 1e-3, "bf16": 5e-2}  # of an output's largest value
@@ -128,10 +129,9 @@ class Check:
     def library(self, module: tvm.IRModule, keep: frozenset[str]) -> Library:
         decisions = Some(self.graph.target, self.database, precision=self.precision)
         decisions.keep = keep
-        family = self.graph.family
-        return build(
-            module, self.graph.signature, self.graph.target, family, decisions, family.rules, NOTHING, self.threads, lambda *_: None
-        )
+        family, target = self.graph.family, self.graph.target
+        place = emulated(target) if family.container == "c" else {}
+        return build(module, self.graph.signature, target, family, decisions, family.rules, NOTHING, self.threads, lambda *_: None, place)
 
     def reference(self, library: Library, inputs: Sequence[Mapping[str, Array]], plain: Outputs) -> tuple[Outputs, str]:
         """ONNX Runtime's outputs where it is installed and runs the model as the untuned library does, else those of that library."""
@@ -160,6 +160,11 @@ class Check:
             record = self.database.best(key, scope, precision)
             if record is not None:
                 self.database.drop(record, why)
+
+
+def emulated(target: Target) -> dict[str, str]:
+    """Where firmware for `target` runs without a board: on a machine of QEMU's that has its core, where QEMU does not know the board."""
+    return {} if target.board.get("qemu") else {"board": str(target.codegen["mcpu"])}
 
 
 def outputs_of(library: Library, arrays: Mapping[str, Array]) -> list[Array]:

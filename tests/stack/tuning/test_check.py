@@ -10,7 +10,7 @@ from schedules.tuning.jobs import collect
 from stack.decide import scope_of
 from stack.graph import read
 from stack.tuning import check as checks
-from stack.tuning.check import Check, halve, integers_equal, worst
+from stack.tuning.check import Check, emulated, halve, integers_equal, worst
 from targets.registry import family_of, find
 from tests.stack.tuning.test_tune import convolutions
 
@@ -74,3 +74,10 @@ def test_a_decision_that_spoils_the_model_is_dropped_and_named(tmp_path, monkeyp
     assert checked.reference == "the untuned library"
     assert database.best(spoilt, scope_of(target)) is None
     assert all(database.best(work.task.key, scope_of(target)) for work in works[:-1])
+
+
+@pytest.mark.parametrize(
+    ("target", "place"), [("nucleo-f446re", {"board": "cortex-m4"}), ("mps2-an386", {}), ("cortex-m0", {"board": "cortex-m0"})]
+)
+def test_firmware_for_a_board_that_qemu_lacks_runs_on_its_core(target, place):
+    assert emulated(find(target)) == place
