@@ -1,8 +1,8 @@
 """What leads to a quantize: the scale of the result goes into the operands', and the operator computes in units of the result.
 
     quantize(relu(conv2d(...) + b), scale, zero)              ->   quantize(relu(a layer in units of the result), 1, zero)
-    quantize(dequantize(a, s) + dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s / u) + dequantize(b, t / u), 1, zero)
-    quantize(dequantize(a, s) * dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s * t / u) * dequantize(b, 1), 1, zero)
+    quantize(dequantize(a, s) + dequantize(b, t), u, zero)    ->   quantize(a sum in units of the result, zero added, 1, 0)
+    quantize(dequantize(a, s) - dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s / u) - dequantize(b, t / u), 1, zero)
     quantize(mean(dequantize(a, s)), u, zero)                 ->   quantize(mean(dequantize(a, s / u)), 1, zero)
     quantize(softmax(dequantize(a, s)), u, zero)              ->   quantize(a program over bytes, 1, zero)
     quantize(concat(a, b))                                    ->   concat(quantize(a), quantize(b))
@@ -11,11 +11,13 @@ So ONNX Runtime computes: one factor for each operand, nothing divided afterward
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from tvm import relax
 
 from relay_passes.bytes.layers import activation, bias_of, emit, parse
+from relay_passes.bytes.pairs import ADD, MULTIPLY, Pair
 from relay_passes.bytes.products import product
 from relay_passes.bytes.softmax import softmax
 from relay_passes.integers.island import Operand, Quantization, operand, quantized
@@ -54,6 +56,12 @@ def limited(value: relax.Expr, bounds: list[Bounds], output: Quantization) -> re
         if most < info.max - output.one_zero:
             value = relax.op.minimum(value, relax.const(most, "float32"))
     return value
+
+
+def set_limits(bounds: list[Bounds], output: Quantization) -> bool:
+    """Whether any of the bounds lies within what the bytes hold."""
+    info, unit, zero = np.iinfo(output.dtype), output.one_scale, output.one_zero
+    return any(low / unit > info.min - zero or high / unit < info.max - zero for low, high in bounds)
 
 
 def in_units(x: Operand, factor: np.float32) -> relax.Expr:
@@ -95,15 +103,21 @@ def scaled(core: relax.Call, output: Quantization, graph: Graph, programs: Progr
         x = activation(core.args[0], graph)
         last = x is not None and len(shape(core)) > 1 and int(core.attrs.axis) % len(shape(core)) == len(shape(core)) - 1
         return softmax(x, float(np.floor(1 / unit)), programs) if x is not None and last else None
-    if name not in ("relax.add", "relax.subtract", "relax.multiply"):
+    found = pair_of(core, output, graph)
+    if found is None:
         return None
-    found = [operand(argument, graph) for argument in core.args]
-    pair = [x for x in found if x is not None and x.uniform]
-    if len(pair) < 2 or all(x.array is not None for x in pair):
+    factors = (found.factor, np.float32(1)) if name == MULTIPLY else found.ratios
+    return relax.Call(core.op, [in_units(x, factor) for x, factor in zip((found.a, found.b), factors, strict=True)], core.attrs)
+
+
+def pair_of(core: relax.Call, output: Quantization, graph: Graph) -> Pair | None:
+    """Two operands of one scale each, at least one of them computed at run time."""
+    if op_name(core) not in (ADD, MULTIPLY, "relax.subtract"):
         return None
-    a, b = (np.float32(x.one_scale) for x in pair)
-    factors = (a * b / unit, np.float32(1)) if name == "relax.multiply" else (a / unit, b / unit)
-    return relax.Call(core.op, [in_units(x, factor) for x, factor in zip(pair, factors, strict=True)], core.attrs)
+    a, b = (operand(argument, graph) for argument in core.args)
+    if a is None or b is None or not a.uniform or not b.uniform or (a.array is not None and b.array is not None):
+        return None
+    return Pair(op_name(core), a, b, output)
 
 
 def result_rule(programs: Programs) -> Rule:
@@ -118,6 +132,9 @@ def result_rule(programs: Programs) -> Rule:
         bounds, core = activations(real, graph)
         if not isinstance(core, relax.Call):
             return None
+        pair = pair_of(core, output, graph)
+        if pair is not None and pair.name in (ADD, MULTIPLY) and not set_limits(bounds, output):
+            return bytes_of(pair.operators(), replace(output, zero=np.zeros((), "int32")))
         value = layer(core, output, graph, programs)
         if value is None:
             value = product(core, graph, programs, output.one_scale)

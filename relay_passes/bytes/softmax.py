@@ -1,10 +1,10 @@
-"""Softmax along the last axis of bytes, as exact as its argument is: differences of bytes are whole numbers.
+"""Softmax along the last axis of bytes, in the arithmetic of ONNX Runtime, to the last bit.
 
-    d = float32(x - max(x));   e = exp(d * high) * (1 + d * low);   y = e * (factor / sum(e))        scale of x = high + low
+    e = table[x + 255 - max(x)];   y = (e * factor) / sum(e)            factor = the whole part of 1 / the scale of the result
 
-A difference times the high half of the scale has no rounding error, which the exponential function would make larger by the argument. So
-results round to the bytes that ONNX Runtime finds in its table of exponentials, but for one in many millions. Its factor from real numbers
-to bytes is cut to a whole number.
+Differences of bytes take 256 values, so the exponentials are a table of float32, made in float64. It is multiplied by a power of e that
+keeps every sum in range. The sum adds from the first element to the last: its rounding is part of the result, and one byte that is
+rounded otherwise can be several steps at the end of a network.
 """
 
 import numpy as np
@@ -14,34 +14,33 @@ from relay_passes.integers.island import Operand
 from relay_passes.integers.programs import OUT_EWISE_FUSABLE, Programs, placeholder
 from relay_passes.rewrite import constant
 
-HIGH_BITS = np.uint32(0xFFFFFF00)  # of a float32: the last eight make room for the product with a byte
+NAME = "softmax_of_bytes"
+RESERVE = 5  # powers of e between the largest sum and the largest float32
 
 
-def halves(scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """`scale` as a number of few bits and the rest."""
-    whole = np.asarray(scale, np.float32)
-    high = (whole.view(np.uint32) & HIGH_BITS).view(np.float32)
-    return high, (whole - high).astype(np.float32)
+def exponentials(scale: np.float32, length: int) -> np.ndarray:
+    """float32 [256], of (index - 255) * scale."""
+    largest = np.float32(np.finfo(np.float32).max) / np.float32(length)
+    shift = max(0.0, float(np.log(largest)) - RESERVE) / float(scale)
+    table: np.ndarray = np.exp((np.arange(256) - 255.0 + shift) * float(scale)).astype(np.float32)
+    return table
 
 
 def softmax(x: Operand, factor: float, programs: Programs) -> relax.Expr:
     """float32: `factor` times the softmax of what `x` stands for."""
     data = placeholder(x.value, "x")
-    scalars = [te.placeholder((), "float32", name=name) for name in ("high", "low", "factor")]
-    high, low, whole = scalars
+    table, whole = te.placeholder((256,), "float32", name="table"), te.placeholder((), "float32", name="factor")
     shape = [int(extent) for extent in data.shape]
-    rows = shape[:-1] or [1]
+    rows = shape[:-1]
     along, again = te.reduce_axis((0, shape[-1]), "k"), te.reduce_axis((0, shape[-1]), "k")
     top = te.compute(rows, lambda *row: te.max(data[(*row, along)], axis=along), name="softmax_max")
 
     def exponential(*index: tirx.Var) -> tirx.Expr:
-        difference = (data[index].astype("int32") - top[index[:-1]].astype("int32")).astype("float32")
-        return te.exp(difference * high()) * (difference * low() + tirx.const(1.0, "float32"))
+        return table[data[index].astype("int32") + (255 - top[index[:-1]].astype("int32"))]
 
     e = te.compute(shape, exponential, name="softmax_exp")
     total = te.compute(rows, lambda *row: te.sum(e[(*row, again)], axis=again), name="softmax_sum")
-    inverse = te.compute(rows, lambda *row: whole() / total[row], name="softmax_inverse")
-    result = te.compute(shape, lambda *index: e[index] * inverse[index[:-1]], name="softmax")
-    values = [*halves(x.one_scale), np.asarray(factor, np.float32)]
+    result = te.compute(shape, lambda *index: e[index] * whole() / total[index[:-1]], name=NAME)
+    values = [exponentials(np.float32(x.one_scale), shape[-1]), np.asarray(factor, np.float32)]
     arguments = [x.value, *(constant(value) for value in values)]
-    return programs.call("softmax", [data, *scalars, result], arguments, pattern=OUT_EWISE_FUSABLE)
+    return programs.call("softmax", [data, table, whole, result], arguments, pattern=OUT_EWISE_FUSABLE)

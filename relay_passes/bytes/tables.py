@@ -10,9 +10,10 @@ that cost more than the look-up become tables.
 import numpy as np
 from tvm import relax, te, tirx
 
+from relay_passes.bytes.pairs import ADD, MULTIPLY, Pair
 from relay_passes.elementwise import BINARY, UNARY
 from relay_passes.fold_constants import TABLE
-from relay_passes.integers.island import Operand, operand, quantized
+from relay_passes.integers.island import Operand, Quantization, operand, quantized
 from relay_passes.integers.programs import Programs, placeholder
 from relay_passes.rewrite import Graph, Rule, array, constant, is_tensor, op_name, rewrites, shape
 
@@ -74,6 +75,9 @@ class Curve:
             return entries if entries is not None and self.reaches(inner) else None
         if op_name(call) == "relax.quantize" and (found := quantized(call, self.graph)) is not None and found[1].dtype == "uint8":
             before = self.leaf
+            exact = self.pair(found[0], found[1])
+            if exact is not None:
+                return exact
             values = self.values(found[0])
             if values is not None and values.shape == (256,):
                 return rounded(values, found[1].one_scale, found[1].one_zero)
@@ -81,6 +85,28 @@ class Curve:
         if str(value.ty.dtype.dtype) != "uint8":
             return None
         return np.arange(256) if self.reaches(value) else None
+
+    def pair(self, expr: relax.Expr, output: Quantization) -> Array | None:
+        """The bytes of a sum or product of two quantised operands for each value of the leaf, as ONNX Runtime has them."""
+        call, before = self.graph.source(expr), self.leaf
+        if op_name(call) not in (ADD, MULTIPLY):
+            return None
+        a, b = (operand(argument, self.graph) for argument in call.args)
+        if a is None or b is None or not a.uniform or not b.uniform:
+            return None
+        first, second = self.integers(a), self.integers(b)
+        if first is None or second is None:
+            self.leaf = before
+            return None
+        values = Pair(op_name(call), a, b, output).values(first, second)
+        return np.clip(np.rint(values), 0, 255).astype("uint8") if values.shape == (256,) else None
+
+    def integers(self, x: Operand) -> Array | None:
+        """Those of an operand for each value of the leaf; one where it is a constant."""
+        if x.array is None:
+            return self.whole(x.value)
+        one: Array | None = x.array.reshape(()) if x.array.size == 1 else None
+        return one
 
     def reaches(self, value: relax.Expr) -> bool:
         if self.leaf is not None:
@@ -104,10 +130,13 @@ def table_rule(programs: Programs) -> Rule:
         if found is None or not is_tensor(call) or found[1].dtype != "uint8":
             return None
         curve = Curve(graph, frozenset(names))
-        values = curve.values(found[0])
-        if values is None or curve.leaf is None or not curve.costly or values.shape != (256,) or shape(curve.leaf) != shape(call):
+        table = curve.pair(found[0], found[1])
+        if table is None:
+            values = curve.values(found[0])
+            table = rounded(values, found[1].one_scale, found[1].one_zero) if values is not None and values.shape == (256,) else None
+        if table is None or curve.leaf is None or not curve.costly or shape(curve.leaf) != shape(call):
             return None
-        result = lookup(curve.leaf, rounded(values, found[1].one_scale, found[1].one_zero), programs)
+        result = lookup(curve.leaf, table, programs)
         names.add(result.args[0].name_hint)
         return result
 

@@ -13,6 +13,7 @@ from schedules.cpu.fallback import fallback
 from schedules.cpu.matmul import packed_matmul
 from schedules.cpu.packed_batch import packed_batch
 from schedules.cpu.reduction import reduction
+from schedules.cpu.softmax_of_bytes import softmax_of_bytes
 
 RULES = [
     dot_conv2d,
@@ -26,6 +27,7 @@ RULES = [
     packed_batch,
     batch_matmul,
     elementwise,
+    softmax_of_bytes,
     reduction,
     fallback,
 ]
