@@ -43,7 +43,7 @@ Lowering = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 def cpu_passes(machine: Machine, choices: Choices) -> list[Pass]:
     return [
         *simplify(widen_half, lower_bytes(machine, choices), channels_first),
-        fuse_attention(choices),  # once scales and transposes have settled
+        fuse_attention(machine, choices),  # once scales and transposes have settled
         fold_transposes,  # the ones that it adds meet the ones that it leaves
         block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),

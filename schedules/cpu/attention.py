@@ -2,6 +2,7 @@
 
 for batch, head, part in parallel:
   panels = k^T of this head                                       vectors of keys; lanes without a key get a score of minus infinity
+  values = v of this head, if `copy_values`                       rows of all heads lie far apart, often in the same few sets of the cache
   for tile of rows:
     scores[r, :] = sum over d of q[r, d] * panels[d, :]           in registers, as every product; scaled and masked as they are stored
     scores[r, :] = exp(scores[r, :] - max);  total[r] = sum
@@ -25,6 +26,7 @@ from schedules.space import Point, Space
 
 BLOCK, SCALE = "attention_scores", "stack.attention_scale"
 LOWEST = -3.0e38  # a score that weighs nothing
+ENOUGH_ROWS = 32  # each reads all values, so that their copy costs a few per cent of that
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def attention(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     parts = max(count for count in (1, 2, 4) if count <= parts)
     return Space(
         rule="attention",
-        knobs={"tile_rows": tiles, "vectors": wide, "columns": columns, "parts": (1, 2, 4)},
-        default={**best, "parts": parts},
+        knobs={"tile_rows": tiles, "vectors": wide, "columns": columns, "parts": (1, 2, 4), "copy_values": (False, True)},
+        default={**best, "parts": parts, "copy_values": found.heads > 1 and found.rows // parts >= ENOUGH_ROWS},
         legal=legal,
         apply=lambda point: apply(program, found, machine, point),
         nests=partial(nests, found, machine),
@@ -104,7 +106,8 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
     parts = min(int(point["parts"]), tiles.count)
     together = -(-tiles.count // parts)
     turned, scores = buffer("turned", (panels, a.depth, per_panel)), buffer("scores", (tiles.height, panels * per_panel))
-    inverse = buffer("inverse", (tiles.height,))
+    inverse, values = buffer("inverse", (tiles.height,)), buffer("values", (a.keys, whole * lanes))
+    copied = bool(point["copy_values"])
 
     def lane_loop(body: Callable[..., tirx.Stmt], count: int = lanes) -> tirx.Stmt:
         return loop("lane", count, body, VECTOR)
@@ -121,6 +124,15 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
             return tirx.IfThenElse(key < a.keys, copy, nothing)
 
         return loop("panel", panels, lambda panel: loop("c", per_panel, lambda c: one(panel, c)))
+
+    def copy_values(b: tirx.Expr, h: tirx.Expr) -> tirx.Stmt:
+        def part(t: tirx.Expr, start: int) -> tirx.Stmt:
+            return lane_loop(lambda c: tirx.BufferStore(values, a.v[b, t, h, start + c], [t, start + c]), min(lanes, a.columns - start))
+
+        return loop("t", a.keys, lambda t: sequence(*(part(t, start) for start in range(0, a.columns, lanes))))
+
+    def value_at(b: tirx.Expr, h: tirx.Expr, t: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+        return values[t, column] if copied else a.v[b, t, h, column]
 
     def score(value: tirx.Expr, b: tirx.Expr, h: tirx.Expr, row: tirx.Expr, key: tirx.Expr) -> tirx.Expr:
         value = value * real(a.scale)
@@ -162,6 +174,11 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
         part, top = buffer("part", (lanes,)), buffer("top", (1,))
         zero, many = number(0), panels * vectors
 
+        def halves(combine: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]) -> list[tirx.Stmt]:
+            """All lanes of `part` combined in its first."""
+            widths = [lanes >> step for step in range(1, lanes.bit_length())]
+            return [lane_loop(lambda c, w=w: tirx.BufferStore(part, combine(part[c], part[c + w]), [c]), w) for w in widths]
+
         def row(r: tirx.Expr) -> tirx.Stmt:
             def exponential(v: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
                 return tirx.exp(scores[r, v * lanes + c] - top[zero])
@@ -175,13 +192,12 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
             return sequence(
                 lane_loop(lambda c: tirx.BufferStore(part, real(LOWEST), [c])),
                 loop("v", many, lambda v: lane_loop(lambda c: tirx.BufferStore(part, tirx.max(part[c], scores[r, v * lanes + c]), [c]))),
+                *halves(tirx.max),
                 tirx.BufferStore(top, part[zero], [zero]),
-                loop("c", lanes, lambda c: tirx.BufferStore(top, tirx.max(top[zero], part[c]), [zero]), UNROLLED),
                 lane_loop(lambda c: tirx.BufferStore(part, real(0), [c])),
                 loop("v", many, both),
-                tirx.BufferStore(top, real(0), [zero]),
-                loop("c", lanes, lambda c: tirx.BufferStore(top, top[zero] + part[c], [zero]), UNROLLED),
-                tirx.BufferStore(inverse, real(1) / top[zero], [r]),
+                *halves(tirx.Add),
+                tirx.BufferStore(inverse, real(1) / part[zero], [r]),
             )
 
         return holding([part, top], loop("r", height, row))
@@ -203,7 +219,9 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
 
             def step(t: tirx.Expr) -> tirx.Stmt:
                 return each(
-                    lambda r, v, c: tirx.BufferStore(acc, acc[r, v, c] + scores[r, t] * a.v[b, t, h, (start + v) * lanes + c], [r, v, c])
+                    lambda r, v, c: tirx.BufferStore(
+                        acc, acc[r, v, c] + scores[r, t] * value_at(b, h, t, (start + v) * lanes + c), [r, v, c]
+                    )
                 )
 
             zero = each(lambda r, v, c: tirx.BufferStore(acc, real(0), [r, v, c]))
@@ -227,7 +245,8 @@ def apply(program: tirx.PrimFunc, a: Attention, machine: Machine, point: Point) 
                 body = tirx.IfThenElse(tile < tiles.tall, body, tile_of(tiles.height - 1, b, h, first))
             return body if parts * together == tiles.count else tirx.IfThenElse(tile < tiles.count, body, None)
 
-        return holding([turned, scores, inverse], sequence(turn(b, h), loop("tile", together, one)))
+        kept = [turned, scores, inverse, *([values] if copied else [])]
+        return holding(kept, sequence(turn(b, h), copy_values(b, h) if copied else None, loop("tile", together, one)))
 
     steps = a.batch * a.heads * a.rows * a.keys * (a.depth + a.columns)
     parallel = steps >= PARALLEL_STEPS and machine.cores > 1
@@ -253,7 +272,8 @@ def nests(a: Attention, machine: Machine, knobs: Mapping[str, str | bool | Colum
             Operand("w", 4, "read", (dim(head=1), dim(k=1), column)),
             Operand("y", 4, "accumulate", (dim(head=1), row, column)),
         )
-        numbers: dict[str, Number] = {"packed": parts * heads * a.keys * a.depth, "exponentials": heads * a.rows * a.keys}
+        moved = a.depth + (a.columns if knobs["copy_values"] else 0)
+        numbers: dict[str, Number] = {"packed": parts * heads * a.keys * moved, "exponentials": heads * a.rows * a.keys}
         return LoopNest(loops, operands, heads * a.rows * width * depth, numbers)
 
     found = [product(a.keys, a.depth, vectors), product(a.columns, a.keys, columns)]

@@ -82,7 +82,7 @@ def run_planned(module: tvm.IRModule, inputs: Sequence[np.ndarray]) -> list[np.n
             outputs = [value(field) for field in call.fields]
             continue
         if isinstance(call.op, tvm.ir.GlobalVar):
-            tensors = [tvm.runtime.tensor(np.ascontiguousarray(value(argument))) for argument in call.args]
+            tensors = [tvm.runtime.tensor(np.array(value(argument), order="C")) for argument in call.args]
             library[call.op.name_hint](*tensors)
             values[call.args[-1]][...] = tensors[-1].numpy()
             continue

@@ -4,15 +4,17 @@ from tvm import relax
 
 from relay_passes.choices import Choices
 from relay_passes.fuse_attention import fuse_attention
+from schedules.machine import Machine
 
-op = relax.op
+op, MACHINE = relax.op, Machine()
 
 
-def module(form: str) -> tvm.IRModule:
+def module(form: str, rows: int = 5, keys: int = 5) -> tvm.IRModule:
     builder = relax.BlockBuilder()
-    shape = (2, 3, 5, 8) if form != "no heads" else (2, 5, 8)
-    q, k, v = (relax.Var(name, relax.TensorType(shape, "float32")) for name in "qkv")
-    mask = relax.Var("mask", relax.TensorType((2, 1, 1, 5), "float32"))
+    heads = (2, 3) if form != "no heads" else (2,)
+    shape = (*heads, keys, 8)
+    q, k, v = (relax.Var(name, relax.TensorType((*heads, rows if name == "q" else keys, 8), "float32")) for name in "qkv")
+    mask = relax.Var("mask", relax.TensorType((2, 1, 1, keys), "float32"))
     with builder.function("main", [q, k, v, mask]):
         with builder.dataflow():
             turned = builder.emit(op.permute_dims(k, [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]))
@@ -29,7 +31,7 @@ def module(form: str) -> tvm.IRModule:
 
 @pytest.mark.parametrize(("form", "scale"), [("plain", 1.0), ("scale", 0.5), ("mask", 0.5), ("no heads", 0.5)])
 def test_attention_becomes_one_operator(form: str, scale: float) -> None:
-    text = fuse_attention(Choices({"attention/0": "fused"}))(module(form))["main"].script()
+    text = fuse_attention(MACHINE, Choices({"attention/0": "fused"}))(module(form))["main"].script()
     assert "softmax" not in text
     assert "nn.attention" in text
     assert f"scale=T.float32({scale})" in text or f"scale={scale}" in text or f"float32({scale}" in text
@@ -37,6 +39,13 @@ def test_attention_becomes_one_operator(form: str, scale: float) -> None:
 
 def test_small_scores_stay_separate_unless_chosen_and_other_axes_always() -> None:
     choices = Choices()
-    assert "nn.attention" not in fuse_attention(choices)(module("mask"))["main"].script()
+    assert "nn.attention" not in fuse_attention(MACHINE, choices)(module("mask"))["main"].script()
     assert choices.places == {"attention/0": ("separate", "fused")}
-    assert "nn.attention" not in fuse_attention(Choices({"attention/0": "fused"}))(module("other axis"))["main"].script()
+    assert "nn.attention" not in fuse_attention(MACHINE, Choices({"attention/0": "fused"}))(module("other axis"))["main"].script()
+
+
+@pytest.mark.parametrize(("rows", "keys", "first"), [(64, 64, "fused"), (32, 32, "separate"), (1, 4096, "separate")])
+def test_the_default_is_fused_where_scores_are_large_and_rows_many(rows: int, keys: int, first: str) -> None:
+    choices = Choices()
+    fuse_attention(MACHINE, choices)(module("mask", rows, keys))
+    assert choices.places["attention/0"][0] == first

@@ -36,7 +36,7 @@ def test_any_sizes_and_masks(sizes: tuple[int, ...], mask: tuple[int, ...] | Non
     assert np.allclose(y, expected(*arrays[:3], arrays[3] if mask else 0.0, 0.3), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("knob", ["tile_rows", "vectors", "columns", "parts"])
+@pytest.mark.parametrize("knob", ["tile_rows", "vectors", "columns", "parts", "copy_values"])
 def test_every_value_of_every_knob_computes_the_same(knob: str) -> None:
     arrays = [floats(1, 19, 2, 8, seed=seed) for seed in range(3)]
     function = layer(arrays, 0.5)
@@ -46,5 +46,5 @@ def test_every_value_of_every_knob_computes_the_same(knob: str) -> None:
         y = result(function, *arrays, machine=MACHINES[-1], point=point, threads=2)
         assert np.allclose(y, expected(*arrays, 0.0, 0.5), rtol=1e-4, atol=1e-5), point
     assert chosen.nests
-    columns = {name: np.array([value, value]) for name, value in chosen.default.items()}
+    columns = {name: value if isinstance(value, bool) else np.array([value, value]) for name, value in chosen.default.items()}
     assert len(chosen.nests(columns)) == 2
