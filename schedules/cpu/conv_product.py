@@ -74,6 +74,9 @@ class ConvProduct:
             return None
         tiles = [(int(rows), int(wide)) for rows in known["tile_w"] for wide in known["tile_k"] if self.fits(int(rows), int(wide))]
         chosen = matmul.choose(self.product, self.machine, tiles)
+        narrow = [(rows, wide) for rows, wide in tiles if wide <= 2]
+        if chosen["prefetch"] and narrow:  # a step that needs few new weights waits less for them where they stream
+            chosen = matmul.choose(self.product, self.machine, narrow)
         parts = -(-self.product.depth // int(chosen["depth"]))
         height = matmul.Tiles.of(self.product.rows, int(chosen["tile_rows"])).height
         return {
@@ -82,7 +85,7 @@ class ConvProduct:
             "tile_w": chosen["tile_rows"],
             "rows_outside": not chosen["panels_outside"],
             "parts": max(known["parts"], key=lambda value: -abs(int(value) - parts)),
-            "unroll": max(value for value in known["unroll"] if int(value) <= 4),
+            "unroll": max(value for value in known["unroll"] if int(value) <= 8),
             "prefetch": chosen["prefetch"],
             "algorithm": ALGORITHM,
         }
