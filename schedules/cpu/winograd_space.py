@@ -19,6 +19,7 @@ from schedules.space import Array, Point, Value
 SIDES = {"winograd2": 2, "winograd4": 4}  # algorithm -> results along one side of a tile
 WIDEST = 4  # vectors of filters in a tile
 STREAM = 5.0  # bytes a cycle from beyond the second-level cache
+AHEAD = 7.5  # the same where they are fetched ahead, as Winograd's weights are by default
 BUSY = 0.9  # of the multiply-add units, in loops whose operands are in the caches
 TRANSFORM = 3.5  # cycles for each vector that a transform reads
 MARGIN = 0.85  # of the direct estimate that Winograd's must stay below: it is the one with more memory traffic
@@ -124,7 +125,7 @@ class Winograd:
         transform = TRANSFORM * at.products * blocks * at.block * (c_blocks + self.k_blocks)
         tasks = panels * blocks if at.apart else blocks
         idle = -(-tasks // self.machine.cores) * self.machine.cores / tasks
-        return (multiply + transform + moved / STREAM) * idle
+        return (multiply + transform + moved / AHEAD) * idle
 
     def pack(self, point: Point, constants: Sequence[Array]) -> list[Array]:
         where = self.conv.place_of_weights(constants)

@@ -94,8 +94,9 @@ def test_other_convolutions_are_direct(conv: Conv, machine: Machine) -> None:
     assert "algorithm" not in space_of(conv, machine).knobs
 
 
-def test_few_pixels_with_many_channels_are_direct_by_default() -> None:
-    assert space_of(Conv(512, 512, h=7, w=7), LARGE_L2).default["algorithm"] == "direct"
+def test_few_pixels_are_direct_or_take_small_tiles_by_default() -> None:
+    assert space_of(Conv(128, 32, h=7, w=7), LARGE_L2).default["algorithm"] == "direct"
+    assert space_of(Conv(512, 512, h=7, w=7), LARGE_L2).default["algorithm"] == "winograd2"  # whose weights are fetched ahead
     assert space_of(Conv(64, 64, h=56, w=56), LARGE_L2).default["algorithm"] == "winograd4"
 
 
