@@ -3,7 +3,8 @@
     quantize(relu(conv2d(...) + b), scale, zero)              ->   quantize(relu(a layer in units of the result), 1, zero)
     quantize(dequantize(a, s) + dequantize(b, t), u, zero)    ->   quantize(a sum in units of the result, zero added, 1, 0)
     quantize(dequantize(a, s) - dequantize(b, t), u, zero)    ->   quantize(dequantize(a, s / u) - dequantize(b, t / u), 1, zero)
-    quantize(mean(dequantize(a, s)), u, zero)                 ->   quantize(mean(dequantize(a, s / u)), 1, zero)
+    quantize(mean(dequantize(a, s)), u, zero)                 ->   quantize(sum(dequantize(a, 1)) * (s / (u * count)), 1, zero)
+    quantize(avg_pool2d(dequantize(a, s)), u, zero)           ->   quantize(a program over bytes, zero added, 1, 0)
     quantize(softmax(dequantize(a, s)), u, zero)              ->   quantize(a program over bytes, 1, zero)
     quantize(concat(a, b))                                    ->   concat(quantize(a), quantize(b))
 
@@ -12,10 +13,12 @@ So ONNX Runtime computes: one factor for each operand, nothing divided afterward
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from tvm import relax
 
+from relay_passes.bytes.averages import windows_average
 from relay_passes.bytes.layers import activation, bias_of, emit, parse
 from relay_passes.bytes.pairs import ADD, MULTIPLY, Pair
 from relay_passes.bytes.products import product
@@ -26,7 +29,6 @@ from relay_passes.integers.programs import Programs
 from relay_passes.rewrite import Graph, Rule, constant, is_tensor, op_name, rewrites, shape
 
 Bounds = tuple[float, float]
-LINEAR = ("relax.mean", "relax.nn.avg_pool2d")
 
 
 def activations(real: relax.Expr, graph: Graph) -> tuple[list[Bounds], relax.Expr]:
@@ -95,19 +97,26 @@ def scaled(core: relax.Call, output: Quantization, graph: Graph, programs: Progr
     if name == "relax.dequantize":
         x = operand(core, graph)
         return in_units(x, np.float32(x.one_scale) / unit) if x is not None and x.uniform and x.array is None else None
-    if name in LINEAR:
+    if name == "relax.mean":
         x = operand(core.args[0], graph)
-        known = x is not None and x.uniform and x.array is None
-        return relax.Call(core.op, [in_units(x, np.float32(x.one_scale) / unit)], core.attrs) if known and x is not None else None
+        return mean(core, x, unit) if x is not None and x.uniform and x.array is None else None
     if name == "relax.nn.softmax":
         x = activation(core.args[0], graph)
-        last = x is not None and len(shape(core)) > 1 and int(core.attrs.axis) % len(shape(core)) == len(shape(core)) - 1
-        return softmax(x, float(np.floor(1 / unit)), programs) if x is not None and last else None
+        several = x is not None and len(shape(core)) > 1
+        return softmax(x, unit, programs, int(core.attrs.axis)) if x is not None and several else None
     found = pair_of(core, output, graph)
     if found is None:
         return None
     factors = (found.factor, np.float32(1)) if name == MULTIPLY else found.ratios
     return relax.Call(core.op, [in_units(x, factor) for x, factor in zip((found.a, found.b), factors, strict=True)], core.attrs)
+
+
+def mean(core: relax.Call, x: Operand, unit: np.float32) -> relax.Expr:
+    """The sum of the bytes less their zero point, which float32 holds exactly, times one factor."""
+    axes = [int(axis) for axis in core.attrs.axis] if core.attrs.axis is not None else None
+    count = prod(shape(x.value)) // max(prod(shape(core)), 1)
+    total = relax.op.sum(in_units(x, np.float32(1)), axes, keepdims=bool(core.attrs.keepdims))
+    return relax.op.multiply(total, constant(np.asarray(np.float32(x.one_scale) / (unit * np.float32(count)), "float32")))
 
 
 def pair_of(core: relax.Call, output: Quantization, graph: Graph) -> Pair | None:
@@ -135,6 +144,9 @@ def result_rule(programs: Programs) -> Rule:
         pair = pair_of(core, output, graph)
         if pair is not None and pair.name in (ADD, MULTIPLY) and not set_limits(bounds, output):
             return bytes_of(pair.operators(), replace(output, zero=np.zeros((), "int32")))
+        average = windows_average(core, output, graph, programs) if not set_limits(bounds, output) else None
+        if average is not None:
+            return bytes_of(average, replace(output, zero=np.zeros((), "int32")))
         value = layer(core, output, graph, programs)
         if value is None:
             value = product(core, graph, programs, output.one_scale)

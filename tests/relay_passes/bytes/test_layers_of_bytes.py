@@ -144,6 +144,48 @@ def test_what_lies_between_layers_is_computed_in_units_of_the_result(kind: str) 
     expect_same(g.model(shape, mean), shape, steps=1, scale=0.03)
 
 
+POOLS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+    ((2, 4, 8, 4), {"kernel_shape": [7, 1], "pads": [2, 0, 3, 0], "strides": [2, 2]}),
+    ((1, 5, 9, 11), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ((1, 6, 9, 9), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
+    ((1, 17, 8, 7), {"kernel_shape": [3, 2], "pads": [0, 1, 2, 0], "strides": [1, 2]}),
+]
+
+
+@pytest.mark.parametrize("zero", [0, 19, 147])
+@pytest.mark.parametrize(("shape", "attributes"), POOLS)
+def test_an_average_halfway_between_two_bytes_is_rounded_as_by_onnx_runtime(shape: Any, attributes: dict[str, Any], zero: int) -> None:
+    """A pool has the scale of what it reads, so there are many."""
+    g, scale = Writer("uint8"), 0.03245782
+    model = g.model(shape, g.qdq(g.node("AveragePool", g.qdq("x", scale, zero), **attributes), scale, zero))
+    assert any("average" in name for name in programs(model))
+    expect_same(model, shape)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (3, 5), (2, 4)])
+def test_an_average_over_the_whole_image_is_onnx_runtimes_to_the_last_bit(size: tuple[int, int]) -> None:
+    g, shape = Writer("uint8"), (2, 40, *size)
+    expect_same(g.model(shape, g.qdq(g.node("GlobalAveragePool", g.qdq("x", 0.03, 119)), 0.03 / 4, 119)), shape)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((2, 9, 4, 5), 1), ((4, 3, 1, 1), 1), ((3, 7, 6), -2), ((5, 8), 0)])
+def test_a_softmax_along_any_axis_is_onnx_runtimes_to_the_last_bit(shape: tuple[int, ...], axis: int) -> None:
+    g = Writer("uint8")
+    model = g.model(shape, g.qdq(g.node("Softmax", g.qdq("x", 0.03, 120), axis=axis), 1 / 255, 0))
+    assert any(name.startswith("softmax") for name in programs(model))
+    expect_same(model, shape)
+
+
+@pytest.mark.parametrize(("shape", "scale"), [((4, 1), 1 / 255), ((2, 3), 1 / 500), ((2, 3, 40), 1e-5)])
+def test_a_softmax_over_short_rows_stays_finite(shape: tuple[int, ...], scale: float) -> None:
+    """ONNX Runtime's does not: the exponentials times 1 / scale leave the range of float32, and what it returns is 0."""
+    g, x = Writer("uint8"), draw(shape)
+    model = g.model(shape, g.qdq(g.node("Softmax", g.qdq("x", 0.03, 120), axis=-1), scale, 0))
+    e = np.exp((np.clip(np.rint(x / np.float32(0.03)) + 120, 0, 255) - 120) * 0.03)
+    want = np.clip(np.rint(e / e.sum(axis=-1, keepdims=True) / scale), 0, 255) * scale
+    np.testing.assert_allclose(stack.compile(model, "x86", threads=1).run({"x": x})["y"], want, atol=1e-7)
+
+
 @pytest.mark.parametrize(("tokens", "width"), [(12, 20), (7, 32)])
 def test_attention_over_bytes(tokens: int, width: int) -> None:
     g, shape = Writer("uint8"), (2, tokens, width)
