@@ -8,7 +8,7 @@ from tvm.ir.transform import Pass
 from relay_passes.block_layout import block_layout
 from relay_passes.bytes.lower_bytes import lower_bytes
 from relay_passes.bytes.quantize import lower_dequantize, lower_quantize
-from relay_passes.bytes.separate import separate_dequantize
+from relay_passes.bytes.separate_dequantize import separate_dequantize
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.channels_first import channels_first
 from relay_passes.choices import Choices

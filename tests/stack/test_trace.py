@@ -66,7 +66,7 @@ def test_every_pass_of_ours_can_be_skipped_by_the_name_of_its_file(
 ) -> None:
     names = {graph_pass.info.name for graph_pass in pipeline.cpu_passes(Machine(), Choices())}
     ours = {name for name in names if name.islower() and name != "sequential"}  # TVM's are in CamelCase, its lists "sequential"
-    assert ours <= {file.stem for file in Path(pipeline.__file__).parent.glob("*.py")}
+    assert ours <= {file.stem for file in Path(pipeline.__file__).parent.rglob("*.py")}
     monkeypatch.setenv("STACK_SKIP", ",".join(ours))
     monkeypatch.setenv("STACK_DEBUG", "1")
     with tvm.transform.PassContext(instruments=instruments()):
