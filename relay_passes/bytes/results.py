@@ -23,6 +23,7 @@ from relay_passes.bytes.layers import activation, bias_of, emit, parse
 from relay_passes.bytes.pairs import ADD, MULTIPLY, Pair
 from relay_passes.bytes.products import product
 from relay_passes.bytes.softmax import softmax
+from relay_passes.bytes.sums import is_real_sum, real_sum
 from relay_passes.integers.island import Operand, Quantization, operand, quantized
 from relay_passes.integers.move_dequantize import zero_dtype
 from relay_passes.integers.programs import Programs
@@ -121,7 +122,7 @@ def mean(core: relax.Call, x: Operand, unit: np.float32) -> relax.Expr:
 
 def pair_of(core: relax.Call, output: Quantization, graph: Graph) -> Pair | None:
     """Two operands of one scale each, at least one of them computed at run time."""
-    if op_name(core) not in (ADD, MULTIPLY, "relax.subtract"):
+    if op_name(core) not in (ADD, MULTIPLY, "relax.subtract") or is_real_sum(core):
         return None
     a, b = (operand(argument, graph) for argument in core.args)
     if a is None or b is None or not a.uniform or not b.uniform or (a.array is not None and b.array is not None):
@@ -185,5 +186,5 @@ def layer_rule(programs: Programs) -> Rule:
     return sums_of_bytes
 
 
-EARLY: list[Rule] = [same_bytes, before_concat]
+EARLY: list[Rule] = [same_bytes, before_concat, real_sum]
 Make = Callable[[Programs], Rule]

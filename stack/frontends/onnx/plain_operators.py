@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 from tvm import relax
-from tvm.ir import GenericConst
+from tvm.ir import GenericConst, Op, make_node
 
+from relay_passes.bytes.sums import REAL_SUM
+
+DEQUANTIZE = Op.get("relax.dequantize")
 Inputs = list[Any]  # expressions; None for an optional input that is absent
 Converter = Callable[[relax.BlockBuilder, Inputs, dict[str, Any], int], relax.Expr | None]
 
@@ -47,6 +50,14 @@ def mean(builder: relax.BlockBuilder, inputs: Inputs, attrs: dict[str, Any], ops
     return relax.op.divide(total, relax.const(len(inputs), total.ty.dtype.dtype))
 
 
+def total(builder: relax.BlockBuilder, inputs: Inputs, attrs: dict[str, Any], opset: int) -> relax.Expr:
+    """One of two quantised tensors says that it is no Add, which alone ONNX Runtime computes over bytes."""
+    makers = [builder.lookup_binding(value) if isinstance(value, relax.Var) else None for value in inputs]
+    if len(inputs) != 2 or any(not isinstance(maker, relax.Call) or maker.op != DEQUANTIZE for maker in makers):
+        return pairwise(relax.op.add)(builder, inputs, attrs, opset)
+    return relax.Call(relax.op.add(*inputs).op, inputs, make_node("ir.DictAttrs", **{REAL_SUM: True}))
+
+
 def pad(builder: relax.BlockBuilder, inputs: Inputs, attrs: dict[str, Any], opset: int) -> relax.Expr | None:
     """Constant padding of every axis without negative amounts; other modes and forms stay with TVM's converter."""
     if opset < 11 or attrs.get("mode", b"constant") != b"constant" or (len(inputs) > 3 and inputs[3] is not None):
@@ -65,5 +76,5 @@ CONVERTERS: dict[str, Converter] = {
     "Mean": mean,
     "Min": pairwise(relax.op.minimum),
     "Pad": pad,
-    "Sum": pairwise(relax.op.add),
+    "Sum": total,
 }

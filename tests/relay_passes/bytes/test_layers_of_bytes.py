@@ -144,6 +144,17 @@ def test_what_lies_between_layers_is_computed_in_units_of_the_result(kind: str) 
     expect_same(g.model(shape, mean), shape, steps=1, scale=0.03)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+@pytest.mark.parametrize("operator", ["Add", "Sum"])
+@pytest.mark.parametrize("scales", [(0.03, 0.015, 0.06), (0.0325, 0.0325, 0.065), (0.03, 0.02, 0.05)])
+def test_sums_and_additions_differ_as_in_onnx_runtime(scales: tuple[float, ...], operator: str, kind: str) -> None:
+    """Many of their results lie between two bytes."""
+    g, shape = Writer(kind), (1, 40, 30, 20)
+    a, b = g.qdq("x", scales[0], 120), g.qdq(g.node("Neg", "x"), scales[1], 7)
+    total = g.node(operator, a, g.qdq(g.node("Transpose", b, perm=[0, 1, 2, 3]), scales[1], 7))
+    expect_same(g.model(shape, g.qdq(total, scales[2], 131)), shape)
+
+
 POOLS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((2, 4, 8, 4), {"kernel_shape": [7, 1], "pads": [2, 0, 3, 0], "strides": [2, 2]}),
     ((1, 5, 9, 11), {"kernel_shape": [2, 2], "strides": [2, 2]}),
