@@ -48,8 +48,8 @@ def counted(core: relax.Call, graph: Graph) -> tuple[relax.Call, Array] | None:
     return pool, np.broadcast_to(counts, shape(core)[1:3]).astype("float32")
 
 
-def windows_average(core: relax.Call, output: Quantization, graph: Graph, programs: Programs) -> relax.Expr | None:
-    """float32: the average in units of the result, its zero point added; None where `core` is something else."""
+def windows_average(core: relax.Call, output: Quantization, half: int, graph: Graph, programs: Programs) -> relax.Expr | None:
+    """float32: the average in units of the result, its zero point less `half` added; None where `core` is something else."""
     found = counted(core, graph)
     x = activation(found[0].args[0], graph) if found is not None else None
     if found is None or x is None:
@@ -64,10 +64,12 @@ def windows_average(core: relax.Call, output: Quantization, graph: Graph, progra
     height, width = (window.extent(size, extent, axis) for axis, (size, extent) in enumerate(zip(shape(x.value)[1:3], kernel, strict=True)))
     if shape(pool)[1:3] != (height, width):  # one that rounds its extent up counts otherwise
         return None
-    return average(x, window, kernel, counts, output, programs)
+    return average(x, window, kernel, counts, output, half, programs)
 
 
-def average(x: Operand, window: Window, kernel: tuple[int, int], counts: Array, output: Quantization, programs: Programs) -> relax.Expr:
+def average(
+    x: Operand, window: Window, kernel: tuple[int, int], counts: Array, output: Quantization, half: int, programs: Programs
+) -> relax.Expr:
     zero, scale = x.one_zero, np.float32(x.one_scale)
     data = placeholder(x.value, "x")
     n, _, _, channels = (int(extent) for extent in data.shape)
@@ -84,7 +86,7 @@ def average(x: Operand, window: Window, kernel: tuple[int, int], counts: Array, 
         return te.sum(te.max(product, scalars["lowest"]()), axis=[r, s])
 
     total = te.compute((n, *counts.shape, channels), element, name="window_sum")
-    moved = tirx.const(float(output.one_zero), "float32")
+    moved = tirx.const(float(output.one_zero - half), "float32")
     result = te.compute(total.shape, lambda b, h, w, c: total[b, h, w, c] / count[h, w] / scalars["unit"]() + moved, name="average")
     arguments = [x.value, *(constant(np.asarray(value)) for value in values.values()), constant(np.ascontiguousarray(counts))]
     return programs.call("average", [data, *scalars.values(), count, result], arguments, pattern=OUT_EWISE_FUSABLE)

@@ -32,6 +32,12 @@ def is_quantized(function: relax.Function) -> bool:
     return any(op_name(value) == "relax.quantize" or (op_name(value) == "relax.matmul" and dtype(value) == "int32") for value in values)
 
 
+def has_sign(function: relax.Function) -> bool:
+    """Whether numbers that are computed become signed bytes. Quantisers give all activations of a network one type."""
+    values = [binding.value for block in function.body.blocks for binding in block.bindings]
+    return any(op_name(value) == "relax.quantize" and dtype(value) == "int8" for value in values)
+
+
 def lower_bytes(machine: Machine, choices: Choices) -> Pass:
     """The pass for one machine. One without dot products of bytes is faster in floats."""
 
@@ -45,9 +51,12 @@ def lower_bytes(machine: Machine, choices: Choices) -> Pass:
         module = canonicalize_ops(fold_around_weights(module))
         programs = Programs(module)
         for variable in functions:
+            half = unsigned.HALF if has_sign(module[variable]) else 0
             function = settle(module[variable], module, [unsigned.RULES, channels_last.RULES])
             function = settle(
-                function, module, [results.EARLY, move_dequantize.RULES, [tables.table_rule(programs), results.result_rule(programs)]]
+                function,
+                module,
+                [results.EARLY, move_dequantize.RULES, [tables.table_rule(programs, half), results.result_rule(programs, half)]],
             )
             function = settle(function, module, [[dynamic.scaled_rule(programs)]])
             function = settle(function, module, [[results.layer_rule(programs), dynamic.dynamic_rule(programs)]])

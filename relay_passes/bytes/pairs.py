@@ -5,6 +5,7 @@
 
 The bytes are not moved by their zero points first, and the zero point of the result is added before rounding. Scales of one network are
 often in whole ratios, so that many results lie between two bytes, and the last bit decides. Each product and sum is one fused operation.
+Bytes that had a sign are 128 more here; the arithmetic is that of signed ones, whose smaller numbers are rounded elsewhere.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class Pair:
     a: Operand
     b: Operand
     output: Quantization
+    half: int = 0  # how much more the bytes are than those of the network
+
+    def moved(self, x: Quantization) -> int:
+        """Constants keep their sign."""
+        return self.half if x.dtype == "uint8" else 0
 
     @property
     def ratios(self) -> tuple[np.float32, np.float32]:
@@ -46,8 +52,14 @@ class Pair:
     @property
     def fixed(self) -> np.float32:
         first, second = self.ratios
-        moved = fused(np.asarray(first), np.float32(self.a.one_zero), second * np.float32(self.b.one_zero))
-        return np.float32(np.float32(self.output.one_zero) - moved)
+        moved = fused(
+            np.asarray(first), np.float32(self.a.one_zero - self.moved(self.a)), second * np.float32(self.b.one_zero - self.moved(self.b))
+        )
+        return np.float32(np.float32(self.zero) - moved)
+
+    @property
+    def zero(self) -> int:
+        return self.output.one_zero - self.half
 
     @property
     def swapped(self) -> bool:
@@ -55,21 +67,24 @@ class Pair:
         return self.a.array is not None and self.a.array.size == 1
 
     def values(self, a: Array, b: Array) -> Array:
-        """Of known bytes."""
+        """Bytes, not limited to their range yet, of known bytes."""
         if self.name == MULTIPLY:
             products = (a.astype("int32") - self.a.one_zero) * (b.astype("int32") - self.b.one_zero)
-            return fused(products, self.factor, np.float32(self.output.one_zero))
+            return np.rint(fused(products, self.factor, np.float32(self.zero))) + self.half
+        a, b = a.astype("int32") - self.moved(self.a), b.astype("int32") - self.moved(self.b)
         first, second = self.ratios
         if self.swapped:
-            return fused(b, second, fused(a, first, self.fixed))
-        return fused(a, first, fused(b, second, self.fixed))
+            return np.rint(fused(b, second, fused(a, first, self.fixed))) + self.half
+        return np.rint(fused(a, first, fused(b, second, self.fixed))) + self.half
 
     def operators(self) -> relax.Expr:
-        """Of those computed at run time. Code generation fuses a product with the sum behind it."""
+        """Of those computed at run time, less `half`, not rounded. Code generation fuses a product with the sum behind it."""
         if self.name == MULTIPLY:
             products = relax.op.multiply(real(self.a, self.a.one_zero), real(self.b, self.b.one_zero))
-            return relax.op.add(relax.op.multiply(products, number(self.factor)), number(np.float32(self.output.one_zero)))
-        first, second = (relax.op.multiply(real(x, 0), number(ratio)) for x, ratio in zip((self.a, self.b), self.ratios, strict=True))
+            return relax.op.add(relax.op.multiply(products, number(self.factor)), number(np.float32(self.zero)))
+        first, second = (
+            relax.op.multiply(real(x, self.moved(x)), number(ratio)) for x, ratio in zip((self.a, self.b), self.ratios, strict=True)
+        )
         if self.swapped:
             first, second = second, first
         return relax.op.add(first, relax.op.add(second, number(self.fixed)))

@@ -130,7 +130,9 @@ def pair_of(core: relax.Call, output: Quantization, graph: Graph) -> Pair | None
     return Pair(op_name(core), a, b, output)
 
 
-def result_rule(programs: Programs) -> Rule:
+def result_rule(programs: Programs, half: int) -> Rule:
+    """`half` is how much more the bytes are than those of the network: 128 where they had a sign."""
+
     @rewrites("relax.quantize")
     def in_units_of_the_result(call: relax.Call, graph: Graph) -> relax.Expr | None:
         found = quantized(call, graph)
@@ -144,10 +146,10 @@ def result_rule(programs: Programs) -> Rule:
             return None
         pair = pair_of(core, output, graph)
         if pair is not None and pair.name in (ADD, MULTIPLY) and not set_limits(bounds, output):
-            return bytes_of(pair.operators(), replace(output, zero=np.zeros((), "int32")))
-        average = windows_average(core, output, graph, programs) if not set_limits(bounds, output) else None
+            return bytes_of(replace(pair, half=half).operators(), replace(output, zero=np.asarray(half, "int32")))
+        average = windows_average(core, output, half, graph, programs) if not set_limits(bounds, output) else None
         if average is not None:
-            return bytes_of(average, replace(output, zero=np.zeros((), "int32")))
+            return bytes_of(average, replace(output, zero=np.asarray(half, "int32")))
         value = layer(core, output, graph, programs)
         if value is None:
             value = product(core, graph, programs, output.one_scale)

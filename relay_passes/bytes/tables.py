@@ -31,8 +31,8 @@ NAME = "table"
 class Curve:
     """What a quantize reads, followed back to the one tensor of bytes that it depends on."""
 
-    def __init__(self, graph: Graph, tables: frozenset[str]) -> None:
-        self.graph, self.tables = graph, tables
+    def __init__(self, graph: Graph, tables: frozenset[str], half: int) -> None:
+        self.graph, self.tables, self.half = graph, tables, half
         self.leaf: relax.Expr | None = None
         self.costly = False
 
@@ -98,8 +98,8 @@ class Curve:
         if first is None or second is None:
             self.leaf = before
             return None
-        values = Pair(op_name(call), a, b, output).values(first, second)
-        return np.clip(np.rint(values), 0, 255).astype("uint8") if values.shape == (256,) else None
+        values = Pair(op_name(call), a, b, output, self.half).values(first, second)
+        return np.clip(values, 0, 255).astype("uint8") if values.shape == (256,) else None
 
     def integers(self, x: Operand) -> Array | None:
         """Those of an operand for each value of the leaf; one where it is a constant."""
@@ -121,7 +121,7 @@ def rounded(values: Array, scale: float, zero: int) -> Array:
     return result
 
 
-def table_rule(programs: Programs) -> Rule:
+def table_rule(programs: Programs, half: int) -> Rule:
     names: set[str] = set()
 
     @rewrites("relax.quantize")
@@ -129,7 +129,7 @@ def table_rule(programs: Programs) -> Rule:
         found = quantized(call, graph)
         if found is None or not is_tensor(call) or found[1].dtype != "uint8":
             return None
-        curve = Curve(graph, frozenset(names))
+        curve = Curve(graph, frozenset(names), half)
         table = curve.pair(found[0], found[1])
         if table is None:
             values = curve.values(found[0])

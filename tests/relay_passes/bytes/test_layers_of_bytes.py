@@ -155,6 +155,15 @@ def test_sums_and_additions_differ_as_in_onnx_runtime(scales: tuple[float, ...],
     expect_same(g.model(shape, g.qdq(total, scales[2], 131)), shape)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_an_addition_is_rounded_as_bytes_of_its_own_type_are(kind: str) -> None:
+    """Numbers of signed bytes are smaller, and their sums rounded elsewhere: these scales and zero points differ in one pair of 14."""
+    g, shape = Writer(kind), (1, 64, 40)
+    b = g.qdq(g.node("Mul", "x", g.node("Cos", "x")), 0.06, 131)
+    total = g.node("Add", g.qdq("x", 0.045, 123), b)
+    expect_same(g.model(shape, g.qdq(total, 0.06, 153)), shape)
+
+
 POOLS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((2, 4, 8, 4), {"kernel_shape": [7, 1], "pads": [2, 0, 3, 0], "strides": [2, 2]}),
     ((1, 5, 9, 11), {"kernel_shape": [2, 2], "strides": [2, 2]}),
