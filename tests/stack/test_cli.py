@@ -181,6 +181,7 @@ def test_an_interrupt_leaves_nothing_behind(model_file, tmp_path):
     code = f"""
 import os, signal, sys
 from stack import cli, compiler
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 real = compiler.emit
 def emit(*arguments):
     real(*arguments)
