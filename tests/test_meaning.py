@@ -43,7 +43,12 @@ PIPELINES: dict[str, Callable[[], list[Pass]]] = {
     "cpu, other ways": lambda: pipeline.cpu_passes(MACHINE, Last()),
     "gpu": lambda: pipeline.gpu_passes(MACHINE, Choices()),
 }
-OF_BYTES = {"dot_conv2d", "dot_depthwise", "dot_batch_matmul", "softmax_of_bytes"}  # rules for quantised networks: test_compare_bytes.py has those
+OF_BYTES = {
+    "dot_conv2d",
+    "dot_depthwise",
+    "dot_batch_matmul",
+    "softmax_of_bytes",
+}  # rules for quantised networks: test_compare_bytes.py has those
 REPEATS_DIFFER = {  # TVM's own, which number, move or wrap again what they made
     "FuseOps", "FuseTIR", "FuseTIRInner", "LegalizeOps", "CallTIRRewrite", "RewriteDataflowReshape", "AnnotateTIROpPattern",
 }  # fmt: skip
