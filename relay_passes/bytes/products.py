@@ -80,11 +80,9 @@ def product(call: relax.Expr, graph: Graph, programs: Programs, divisor: float =
 
     corrections: list[Element] = []
     if b_zero:
-        total, factor = (
-            added(tensors, arguments, x.sums(len(batch) + 1, "row_sums", programs), (*batch, rows)),
-            scalar(-b_zero, "int32", "u"),
-        )
-        corrections.append(lambda index, total=total, factor=factor: total[tuple(index[:-1])] * factor())  # type: ignore[misc]
+        total = added(tensors, arguments, x.sums(len(batch) + 1, "row_sums", programs), (*batch, rows))
+        factor = scalar(-b_zero, "int32", "u")
+        corrections.append(lambda index: total[tuple(index[:-1])] * factor())
     if a_zero:
         sums = added(tensors, arguments, y.sums(len(batch), "column_sums", programs), (*batch, columns))
         other = scalar(-a_zero, "int32", "v")

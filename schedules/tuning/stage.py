@@ -49,7 +49,7 @@ class Stage:
         self.held = np.zeros(())
         for operand in nest.operands:
             moved = {name for index in operand.dims for name in index}
-            copies = self.trips(lambda loop, moved=moved: loop.kind == "unrolled" and loop.name in moved)  # type: ignore[misc]
+            copies = self.trips(lambda loop, moved=moved: loop.kind == "unrolled" and loop.name in moved)  # type: ignore[misc]  # mypy knows no types of defaults
             lanes = [loop.name for loop in nest.loops if loop.kind == "vector"]
             along = any(name in moved for name in lanes)
             last = operand.dims[-1] if operand.dims else {}

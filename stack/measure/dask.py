@@ -113,7 +113,7 @@ class DaskRunner:
             outcome: Outcome = done.result()
         except self.lost as error:
             failure, detail = "device lost", str(error).splitlines()[0]
-        except Exception as error:
+        except Exception as error:  # whatever a task raised elsewhere arrives here: the run goes on
             lost = done.status in ("cancelled", "lost")
             failure, detail = "device lost" if lost else "crashed", f"{type(error).__name__}: {error}"
         else:

@@ -68,7 +68,7 @@ class Ledger:
         if answer.failure:
             with self.changing:
                 self.failures[answer.failure] += 1
-            return Measurement(math.inf, math.inf, failure=answer.failure, detail=answer.detail, device=self.device)  # type: ignore[arg-type]
+            return Measurement(math.inf, math.inf, failure=answer.failure, detail=answer.detail, device=self.device)  # type: ignore[arg-type]  # plain text
         self.cheapest(folder, answer.value.cost)
         return Measurement(answer.value.cost, answer.value.spread, answer.value.settled, device=self.device)
 

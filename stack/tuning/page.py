@@ -215,7 +215,8 @@ def knobs(about: About) -> str:
         for axes in line[len(varied) :]:
             axes.set_visible(False)
         for axes, (name, each) in zip(line, varied.items(), strict=False):
-            groups = [[record.cost / row.best for record in records if record.point.get(name) == value] for value in each]  # type: ignore[operator]
+            pairs = [(record.point.get(name), record.cost / row.best) for record in records if record.cost is not None and row.best]
+            groups = [[share for value, share in pairs if value == one] for one in each]
             axes.boxplot(groups, tick_labels=[str(value) for value in each], widths=0.6, flierprops={"markersize": 2})
             logarithmic(axes)
             axes.tick_params(labelsize=6)

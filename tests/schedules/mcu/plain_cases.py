@@ -122,7 +122,10 @@ def run(op: Operator, machine: Machine, point: Point, x: Array, values: Sequence
     memory[start : start + x.size] = x.ravel()
     before = memory.copy()
     scratch = np.full(int(attributes["stack.scratch"]) + 2 * guard, 85, np.int8)
-    pointer = lambda array, at=0: ctypes.c_void_p(array.ctypes.data + at)  # noqa: E731
+
+    def pointer(array: np.ndarray, at: int = 0) -> ctypes.c_void_p:
+        return ctypes.c_void_p(array.ctypes.data + at)
+
     more = [pointer(scratch, guard)] if scratch.size > 2 * guard else []
     kept = [array.copy() for array in packed]
     build(str(attributes["stack.c"]), folder)(pointer(memory, start), *map(pointer, packed), pointer(memory, out), *more)

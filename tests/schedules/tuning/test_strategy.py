@@ -122,7 +122,8 @@ def test_every_lesson_is_validated_on_what_the_model_had_not_seen():
     rounds([state(key) for key in "abc"], strategy, Runner(), trials=3 * LESSON)[0].run()
     lessons = [entry for entry in strategy.log if entry["of"] == "unseen"]
     batches = [entry for entry in strategy.log if entry["of"] == "batch"]
-    assert lessons and batches  # noqa: PT018
+    assert lessons
+    assert batches
     for entry in [*lessons, *batches]:
         assert all(0 <= entry[name] <= 1 for name in ("pairwise", "first", "of_eight"))
     assert {key for key, _, _ in strategy.predicted} <= set("abc")
