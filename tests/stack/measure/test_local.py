@@ -86,7 +86,6 @@ def test_a_good_point_has_a_cost_and_every_other_its_class_of_failure(runner: Lo
 def test_a_hopeless_candidate_is_stopped_early(runner: LocalRunner) -> None:
     best = runner.submit(JOB, {"way": "good"}, math.inf).result(60)
     slow = runner.submit(JOB, {"way": "slow"}, best.cost).result(60)
-    assert best.settled
     assert slow.failure is None
     assert not slow.settled
     assert slow.cost > 1.5 * best.cost
