@@ -3,7 +3,8 @@
     python benchmarks/pretrain.py zoo.db [more.db ...] [--family x86] [--into targets/x86/tuned]
 
 The model learns from all measurements of the family's targets; its page says how well one that was made in the same way ranks the programs
-of models it never saw. Of each program on each kind of machine the cheapest point is kept, where it beats the default by more than noise.
+of models it never saw. Of each program on each kind of machine the cheapest point is kept, where it beats the default by more than noise,
+and of each graph which way the passes go, where that is not the default.
 """
 
 import argparse
@@ -44,6 +45,16 @@ def decisions(database: Database, family: str) -> list[dict[str, Any]]:
     return found
 
 
+def graphs(database: Database, family: str) -> list[dict[str, Any]]:
+    """One line for each graph and kind of machine where the passes go another way than by default; the cheapest way of several targets."""
+    rows = [row for kind, row in database.rows() if kind == "graphs" and find(row["target"]).family == family]
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: -float(row["cost"])):
+        kind = isa(find(row["target"]).machine)
+        found[kind, row["graph"]] = {"isa": kind, "graph": row["graph"], "choices": json.loads(row["choices"])}
+    return [line for _, line in sorted(found.items()) if line["choices"]]
+
+
 def cost(record: Record) -> float:
     return math.inf if record.cost is None else record.cost
 
@@ -72,6 +83,7 @@ def main() -> None:
         models |= database.session(SESSION) or {}
         groups += [group for group in groups_of(database, models) if find(group.group.split()[1]).family == options.family]
         lines |= {(line["isa"], line["program"]): line for line in decisions(database, options.family)}
+        lines |= {(line["isa"], line["graph"]): line for line in graphs(database, options.family)}
     model = trained(groups, models)
     folder = options.into or tuned_folder(options.family)
     model.save(folder)

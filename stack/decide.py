@@ -49,8 +49,11 @@ class Decisions:
         self.withdrawn: set[tirx.PrimFunc] = set()  # programs that get their default after all
 
     def choices(self, graph: str) -> Mapping[str, str]:
-        """Which way the passes go in the graph with that key, where tuning has settled it."""
-        return (self.database and self.database.graph(graph, self.scope)) or {}
+        """Which way the passes go in the graph with that key: what tuning found on such a machine, else what ships, else their defaults."""
+        if self.untuned:
+            return {}
+        decided = self.database.graph(graph, self.scope) if self.database else None
+        return shipped_choices(tuned_folder(self.family)).get(isa(self.machine), {}).get(graph, {}) if decided is None else decided
 
     def __call__(self, program: tirx.PrimFunc, space: Space) -> Point:
         self.taken[program] = (space.default, "default") if program in self.withdrawn else self.decide(program, space)
@@ -130,11 +133,23 @@ def isa(machine: Machine) -> str:
 @cache
 def shipped(folder: Path) -> Mapping[str, Mapping[str, Point]]:
     """The decisions that ship with a family, in its folder: instruction set -> program -> point."""
+    return shipped_lines(folder, "program", "point")
+
+
+@cache
+def shipped_choices(folder: Path) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+    """Which way the passes go in graphs that ship with a family: instruction set -> graph -> choices."""
+    return shipped_lines(folder, "graph", "choices")
+
+
+def shipped_lines(folder: Path, kind: str, decided: str) -> dict[str, dict[str, Any]]:
+    """The lines about programs, or about graphs."""
     file = folder / "decisions.jsonl"
-    found: dict[str, dict[str, Point]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for line in file.read_text().splitlines() if file.is_file() else ():
         entry: dict[str, Any] = json.loads(line)
-        found.setdefault(entry["isa"], {})[entry["program"]] = entry["point"]
+        if kind in entry:
+            found.setdefault(entry["isa"], {})[entry[kind]] = entry[decided]
     return found
 
 

@@ -88,3 +88,22 @@ def test_a_data_set_is_measured_once_and_becomes_groups_and_decisions(scripts, t
     model = pretrain.trained(groups, {"one": [], "other": []})
     assert model.trained
     assert 0 < model.validation["pairwise"] <= 1
+
+
+def test_ways_through_graphs_ship_unless_they_are_the_default(scripts, tmp_path):
+    _, pretrain = scripts
+    from schedules.tuning.database import Database, Scope
+    from stack.decide import isa
+    from targets.registry import find
+
+    database = Database.open(tmp_path / "zoo.db")
+    for graph, target, choices, cost in [
+        ("aa", "x86-avx2", {"layout/0": "plain"}, 1.0),
+        ("bb", "x86-avx2", {}, 1.0),
+        ("cc", "cortex-m7", {"rows/0": "separate"}, 2.0),
+        ("cc", "stm32f746g-disco", {}, 1.0),
+    ]:
+        database.save_graph(graph, Scope.of(target, find(target).machine), choices, cost)
+    assert pretrain.graphs(database, "x86") == [{"isa": isa(find("x86-avx2").machine), "graph": "aa", "choices": {"layout/0": "plain"}}]
+    assert isa(find("cortex-m7").machine) == isa(find("stm32f746g-disco").machine)
+    assert pretrain.graphs(database, "cortex_m") == [], "on the board that costs least it is the default"

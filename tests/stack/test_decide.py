@@ -104,6 +104,22 @@ def test_shipped_decisions_are_for_machines_with_the_same_instructions_and_cache
     assert Decisions(TARGET, database).decide(program(), space())[1] == "tuned"
 
 
+def test_shipped_choices_are_for_graphs_that_nobody_decided_here(database, tmp_path):
+    (tmp_path / "tuned").mkdir()
+    program_line = {"isa": isa(TARGET.machine), "program": program_key(program()), "point": {"tile": 2, "order": "columns"}}
+    graph_line = {"isa": isa(TARGET.machine), "graph": "0123", "choices": {"layout/0": "plain"}}
+    (tmp_path / "tuned/decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (program_line, graph_line)))
+    assert Decisions(TARGET).choices("0123") == {"layout/0": "plain"}
+    assert Decisions(TARGET).choices("4567") == {}
+    assert Decisions(TARGET).decide(program(), space())[1] == "shipped"
+    assert Decisions(replace(TARGET, machine=replace(TARGET.machine, vector_bytes=64))).choices("0123") == {}
+    assert Decisions(TARGET, database, untuned=True).choices("0123") == {}
+    assert Decisions(TARGET, database).choices("0123") == {"layout/0": "plain"}
+    database.save_graph("0123", scope_of(TARGET), {}, 1.0)  # the default, and that was found out here
+    assert Decisions(TARGET, database).choices("0123") == {}
+    assert Decisions(TARGET, database, untuned=True).choices("0123") == {}
+
+
 class Foretelling:
     """A trained model that likes large tiles, by `step` each, and is as sure as `uncertainty` says."""
 
