@@ -9,22 +9,19 @@ looks at a few inputs, drawn from a seed, to see how large activations become.
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import zoo
 from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-if __package__:
-    from benchmarks import zoo
-else:
-    import zoo
-
 CALIBRATION = 4  # inputs
 OPSET = 17  # scales for each filter are known from 13 on
-MODELS = {
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "resnet50": lambda: zoo.light("resnet50"),
     "mobilenetv2": zoo.mobilenetv2,
     "encoder": zoo.encoder,

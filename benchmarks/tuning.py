@@ -40,8 +40,9 @@ from schedules.tuning.jobs import Work
 from schedules.tuning.rounds import Budget
 from stack import measure
 from stack.graph import read
-from stack.measure.builder import Build, Builder, Known, Prepare, Setup
+from stack.measure.builder import Build, Builder, Setup
 from stack.measure.candidate import Candidate
+from stack.measure.jobs import Known, Prepare
 from stack.measure.local import build_runtime
 from stack.measure.native import Environment, Timer
 from stack.tuning.graph import Variants
@@ -158,7 +159,7 @@ class Harness:
         self.folder.mkdir()
         (self.folder / "job").write_bytes(pickle.dumps(work.job))
         self.builder.handle(Prepare(self.folder))
-        self.known: Known = self.builder.know(self.folder)
+        self.known: Known = self.builder.jobs.know(self.folder)
         self.count = 0
 
     def build(self, point: Point) -> Callable[[], float]:

