@@ -7,6 +7,8 @@ The pass of this tutorial recognises an activation that exporters write with two
     y = multiply(x, sigmoid(x))   ->   y = silu(x)
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tvm
 from tvm import relax
@@ -35,7 +37,7 @@ find_silu = rewrite_pass("find_silu", [product_with_own_sigmoid])
 # 3. Does it do what it says? The smallest network that shows it, before and after.
 
 
-def network(body):  # type: ignore[no-untyped-def]
+def network(body: Callable[[relax.BlockBuilder, relax.Var], relax.Expr]) -> tvm.IRModule:
     x = relax.Var("x", relax.TensorType((2, 8), "float32"))
     builder = relax.BlockBuilder()
     with builder.function("main", [x]):

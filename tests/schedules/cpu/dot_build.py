@@ -1,6 +1,7 @@
 """Build integer layers for machines with and without dot-product instructions, run them, and compare every element."""
 
 import ctypes
+import itertools
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,13 @@ import numpy as np
 import tvm
 from tvm import tirx
 
+from schedules.cpu import RULES
 from schedules.machine import Machine
+from schedules.rule import first_space
 from schedules.space import Point, Space
 from stack.emit.kernels import build_object
 from targets.x86.detect import cpu_flags
-from tests.schedules.cpu.dot_programs import Layer, Result, inputs, reference
+from tests.schedules.cpu.dot_programs import Layer, Result, inputs, program, reference
 from tests.schedules.cpu.programs import AVX2, AVX512, aligned, pool
 
 VNNI = Machine(cores=2, vector_bytes=64, vector_registers=32, int8_dot=True)
@@ -31,6 +34,23 @@ class Case:
     result: Result
     space: Space
     point: Point
+
+
+def points(space: Space, seed: int, count: int) -> list[Point]:
+    """Legal ones, drawn at random."""
+    everything = [dict(zip(space.knobs, values, strict=True)) for values in itertools.product(*space.knobs.values())]
+    legal = [point for point in everything if space.legal(point)]
+    return [legal[index] for index in np.random.default_rng(seed).choice(len(legal), count)]
+
+
+def cases(layers: Sequence[Layer], results: Sequence[Result], rule: str, machine: str) -> Iterator[Case]:
+    """Each layer, which `rule` must take, with two of the results: one at the default and one at another point."""
+    for index, layer in enumerate(layers):
+        for turn in range(2):
+            result = results[(2 * index + turn) % len(results)]
+            space = first_space(RULES, program(layer, result), MACHINES[machine])
+            assert space.rule == rule
+            yield Case(layer, result, space, points(space, index, 1)[0] if turn else space.default)
 
 
 @contextmanager

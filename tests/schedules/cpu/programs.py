@@ -98,3 +98,10 @@ def floats(*shape: int, seed: int = 0) -> np.ndarray:
 def extents(schedule_text: str, kind: str) -> list[str]:
     """The lines of a printed schedule that open a loop of one kind: parallel, vectorized, unroll."""
     return [line.strip() for line in schedule_text.splitlines() if f"T.{kind}(" in line]
+
+
+def check_nests(chosen: Space) -> None:
+    """Whether the one loop nest of a space, described for three points at once, does all its steps."""
+    assert chosen.nests
+    (nest,) = chosen.nests({name: np.array([value] * 3) if type(value) is int else value for name, value in chosen.default.items()})
+    assert np.allclose(np.prod([np.broadcast_to(loop.extent, 3) for loop in nest.loops], axis=0), nest.steps)

@@ -3,7 +3,7 @@ import pytest
 from tvm import te, topi
 
 from schedules.machine import Machine
-from tests.schedules.cpu.programs import AVX512, MACHINES, floats, program, result, space
+from tests.schedules.cpu.programs import AVX512, MACHINES, check_nests, floats, program, result, space
 
 
 def product(x: te.Tensor, y: te.Tensor, transposed: bool = False) -> te.Tensor:
@@ -59,7 +59,4 @@ def test_columns_that_are_not_contiguous_are_declined() -> None:
 
 def test_loops_are_described_for_many_points_at_once() -> None:
     x, y = floats(2, 24, 16), floats(2, 16, 64, seed=1)
-    chosen = space(program(product, x, y), AVX512)
-    assert chosen.nests
-    (nest,) = chosen.nests({name: np.array([value] * 3) if type(value) is int else value for name, value in chosen.default.items()})
-    assert np.allclose(np.prod([np.broadcast_to(loop.extent, 3) for loop in nest.loops], axis=0), nest.steps)
+    check_nests(space(program(product, x, y), AVX512))

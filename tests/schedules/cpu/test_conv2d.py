@@ -213,6 +213,21 @@ def run_all(
         yield arrays[-1]
 
 
+def check_points(program: tirx.PrimFunc, machine: Machine, choose: Callable[[Space], Sequence[Point]], folder: Path) -> None:
+    """Whether the program computes at each of the chosen points of its space what it does without a schedule."""
+    choices = space(program, machine)
+    arrays = [aligned(tuple(int(extent) for extent in buffer.shape), "float32") for buffer in program.params]
+    for index, array in enumerate(arrays):
+        array[...] = values(array.shape, index)
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    tvm.compile(tvm.IRModule({"main": program.with_attr("global_symbol", "main")}), FAST_BUILD)["main"](*tensors)
+    points = choose(choices)
+    functions = [choices.apply(point).mod["main"] for point in points]
+    operands = [packed(choices, point, arrays) for point in points]
+    for point, result in zip(points, run_all(functions, machine, operands, folder), strict=True):
+        np.testing.assert_allclose(result, tensors[-1].numpy(), rtol=1e-4, atol=1e-4, err_msg=str(point))
+
+
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: f"{machine.lanes()} lanes")
 @pytest.mark.parametrize(
     ("conv", "rule"),
@@ -234,18 +249,7 @@ def run_all(
 )
 def test_every_point_is_right(conv: Conv, rule: str, machine: Machine, tmp_path: Path) -> None:
     (program,) = [program for program in programs(conv, machine) if space(program, machine).rule == rule]
-    choices = space(program, machine)
-    arrays = [aligned(tuple(int(extent) for extent in buffer.shape), "float32") for buffer in program.params]
-    for index, array in enumerate(arrays):
-        array[...] = values(array.shape, index)
-    tensors = [tvm.runtime.tensor(array) for array in arrays]
-    tvm.compile(tvm.IRModule({"main": program.with_attr("global_symbol", "main")}), FAST_BUILD)["main"](*tensors)
-    expected = tensors[-1].numpy()
-    points = some_points(choices)
-    functions = [choices.apply(point).mod["main"] for point in points]
-    operands = [packed(choices, point, arrays) for point in points]
-    for point, result in zip(points, run_all(functions, machine, operands, tmp_path), strict=True):
-        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4, err_msg=str(point))
+    check_points(program, machine, some_points, tmp_path)
 
 
 @pytest.mark.parametrize("machine", [AVX2, AVX512], ids=lambda machine: f"{machine.lanes()} lanes")

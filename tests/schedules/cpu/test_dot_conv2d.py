@@ -1,7 +1,5 @@
 """Integer layers are exact: on every kind of machine, for shapes that no tile divides, whatever follows, at each kind of point."""
 
-import itertools
-
 import numpy as np
 import pytest
 import tvm
@@ -9,7 +7,6 @@ import tvm
 from schedules.cpu import RULES
 from schedules.cpu.dot_conv2d import dot_conv2d
 from schedules.rule import first_space
-from schedules.space import Point, Space
 from tests.schedules.cpu import dot_build
 from tests.schedules.cpu.dot_build import MACHINES
 from tests.schedules.cpu.dot_programs import Layer, Result, program
@@ -37,25 +34,9 @@ RESULTS = [
 ]  # fmt: skip
 
 
-def points(space: Space, seed: int, count: int) -> list[Point]:
-    """Legal ones, drawn at random."""
-    everything = [dict(zip(space.knobs, values, strict=True)) for values in itertools.product(*space.knobs.values())]
-    legal = [point for point in everything if space.legal(point)]
-    return [legal[index] for index in np.random.default_rng(seed).choice(len(legal), count)]
-
-
 @pytest.mark.parametrize("machine", MACHINES)
 def test_layers_are_exact(machine: str) -> None:
-    """Each with two of the results, one at the default and one at another point."""
-    cases = []
-    for index, layer in enumerate(LAYERS):
-        for turn in range(2):
-            result = RESULTS[(2 * index + turn) % len(RESULTS)]
-            space = first_space(RULES, program(layer, result), dot_build.MACHINES[machine])
-            assert space.rule == "dot_conv2d"
-            point = points(space, index, 1)[0] if turn else space.default
-            cases.append(dot_build.Case(layer, result, space, point))
-    dot_build.check(cases, machine)
+    dot_build.check(list(dot_build.cases(LAYERS, RESULTS, "dot_conv2d", machine)), machine)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -63,7 +44,7 @@ def test_every_kind_of_point_is_exact(machine: str) -> None:
     layer, result = Layer(16, 104, n=2, h=3, w=5, kernel=(1, 1)), Result(residual=True, form="magic")
     space = first_space(RULES, program(layer, result), dot_build.MACHINES[machine])
     assert space.knobs["fused"] == (False, True)
-    drawn = [{**point, "fused": fused} for fused in (False, True) for point in points(space, 1, 6)]
+    drawn = [{**point, "fused": fused} for fused in (False, True) for point in dot_build.points(space, 1, 6)]
     assert {point["blocks"] for point in drawn} > {1, 2}
     dot_build.check([dot_build.Case(layer, result, space, point) for point in drawn], machine)
 

@@ -8,7 +8,6 @@ from schedules.rule import first_space
 from tests.schedules.cpu import dot_build
 from tests.schedules.cpu.dot_build import MACHINES
 from tests.schedules.cpu.dot_programs import Layer, Result, program
-from tests.schedules.cpu.test_dot_conv2d import points
 
 LAYERS = [
     Layer(32, 32, h=7, w=9, pad=1, depthwise=True),
@@ -24,15 +23,7 @@ RESULTS = [Result(form="magic"), Result(residual=True), Result("int8", -9, form=
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_layers_are_exact(machine: str) -> None:
-    """Each at the default and at another point."""
-    cases = []
-    for index, layer in enumerate(LAYERS):
-        for turn in range(2):
-            result = RESULTS[(2 * index + turn) % len(RESULTS)]
-            space = first_space(RULES, program(layer, result), dot_build.MACHINES[machine])
-            assert space.rule == "dot_depthwise"
-            cases.append(dot_build.Case(layer, result, space, points(space, index, 1)[0] if turn else space.default))
-    dot_build.check(cases, machine)
+    dot_build.check(list(dot_build.cases(LAYERS, RESULTS, "dot_depthwise", machine)), machine)
 
 
 def test_few_channels_are_left_to_another_rule() -> None:

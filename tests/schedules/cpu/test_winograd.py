@@ -4,17 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tvm
 
 import stack
 from schedules.cpu.winograd_transforms import PAIRS, matrices, weights
 from schedules.machine import Machine
 from schedules.space import CannotPack, Point, Space
 from schedules.tuning.features import featurize
-from tests.relay_passes.network import FAST_BUILD
 from tests.schedules.cpu.convolutions import NONE, Conv, reference
-from tests.schedules.cpu.programs import AVX2, AVX512, MACHINES, aligned, space
-from tests.schedules.cpu.test_conv2d import TARGETS, model, packed, programs, run_all, some_points, values
+from tests.schedules.cpu.programs import AVX2, AVX512, MACHINES, space
+from tests.schedules.cpu.test_conv2d import TARGETS, check_points, model, programs, some_points, values
 
 LARGE_L2 = Machine(cores=1, vector_bytes=64, vector_registers=32, l2_bytes=2 << 20)
 
@@ -36,7 +34,9 @@ def space_of(conv: Conv, machine: Machine) -> Space:
 def winograd_points(choices: Space) -> list[Point]:
     """One for each way to structure the loops: both sizes of tiles, blocks of tiles within and apart from those of filters."""
     points = [point for point in some_points(choices, 200) if point["algorithm"] != "direct"]
-    return list({(point["algorithm"], point["rows_outside"], point["prefetch"]): point for point in points}.values())
+    one_each = {(point["algorithm"], point["rows_outside"], point["prefetch"]): point for point in points}
+    assert len(one_each) == 8
+    return list(one_each.values())
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: f"{machine.lanes()} lanes")
@@ -50,18 +50,7 @@ def winograd_points(choices: Space) -> list[Point]:
 )
 def test_every_point_computes_the_same(conv: Conv, machine: Machine, tmp_path: Path) -> None:
     program = next(program for program in programs(conv, machine) if space(program, machine).rule == "conv2d")
-    choices = space(program, machine)
-    arrays = [aligned(tuple(int(extent) for extent in buffer.shape), "float32") for buffer in program.params]
-    for index, array in enumerate(arrays):
-        array[...] = values(array.shape, index)
-    tensors = [tvm.runtime.tensor(array) for array in arrays]
-    tvm.compile(tvm.IRModule({"main": program.with_attr("global_symbol", "main")}), FAST_BUILD)["main"](*tensors)
-    points = winograd_points(choices)
-    assert len(points) == 8
-    functions = [choices.apply(point).mod["main"] for point in points]
-    operands = [packed(choices, point, arrays) for point in points]
-    for point, result in zip(points, run_all(functions, machine, operands, tmp_path), strict=True):
-        np.testing.assert_allclose(result, tensors[-1].numpy(), rtol=1e-4, atol=1e-4, err_msg=str(point))
+    check_points(program, machine, winograd_points, tmp_path)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from schedules.space import Point
-from schedules.tuning.measurement import Job, Measurement
+from schedules.tuning.measurement import Failure, Job, Measurement
 
 
 def drawn_cost(key: str, point: Point) -> float:
@@ -24,7 +24,7 @@ class FakeRunner:
         self,
         cost: Callable[[Job, Point], float] = lambda job, point: drawn_cost(job.key, point),
         before: Callable[[int], None] = lambda count: None,
-        fails: str = "",
+        fails: Failure | None = None,
     ) -> None:
         """`before` is called with how many were submitted; `fails` is the class of failure of every fifth point."""
         self.cost, self.before, self.fails = cost, before, fails
@@ -36,7 +36,7 @@ class FakeRunner:
         self.seen.append((job.key, json.dumps(dict(point), sort_keys=True)))
         future: Future[Measurement] = Future()
         if self.fails and len(self.seen) % 5 == 0:
-            future.set_result(Measurement(float("inf"), failure=self.fails, detail="as asked", device=self.device))  # type: ignore[arg-type]
+            future.set_result(Measurement(float("inf"), failure=self.fails, detail="as asked", device=self.device))
         else:
             future.set_result(Measurement(self.cost(job, point), device=self.device))
         return future
