@@ -32,7 +32,9 @@ from stack.errors import StackError
 
 SCHEMA = 2
 LOCK = 0x57ACC  # any number of our own: only one process at a time makes PostgreSQL's tables
+UNITS = ("seconds", "cycles", "instructions")  # the first that there is decides: what a board took goes before what QEMU counted
 PATIENCE = 60.0  # seconds that a writer waits for another one
+DRIVER = "postgresql+pg8000"  # of the URLs that name none: what the extra `farm` brings
 
 # How an older database becomes one of the next schema. 1 -> 2: results that fail in the whole model are dropped, and say why.
 MIGRATIONS: dict[int, Sequence[str]] = {1: ("ALTER TABLE records ADD COLUMN dropped TEXT DEFAULT '' NOT NULL",)}
@@ -96,7 +98,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Record:
-    """One measurement. `cost` is in `unit` ("seconds", "instructions"), None where it failed, and `failure` then says how."""
+    """One measurement. `cost` is in `unit`, one of UNITS, None where it failed, and `failure` then says how."""
 
     program: str
     rule: str
@@ -150,7 +152,7 @@ class Database:
         StackError where it cannot be reached, is something else, or belongs to a newer Stack.
         """
         address = make_address(url)
-        shown = address.database or "" if address.drivername == "sqlite" else address.render_as_string(hide_password=True)
+        shown = address.database or "" if address.drivername == "sqlite" else as_given(address)
         try:
             engine = sqlalchemy.create_engine(address, **({"connect_args": {"timeout": PATIENCE}} if is_sqlite(address) else {}))
             if is_sqlite(address):
@@ -166,7 +168,7 @@ class Database:
                 hint="pip install 'stack-compiler[farm]' brings the one for PostgreSQL",
             ) from None
         except SQLAlchemyError as error:
-            raise StackError("the tuning database cannot be opened", at=shown, hint=first_line(error)) from None
+            raise StackError("the tuning database cannot be opened", at=shown, hint=reason(error)) from None
         return database
 
     def close(self) -> None:
@@ -201,13 +203,13 @@ class Database:
     def best(self, program: str, scope: Scope, precision: str = "f32") -> Record | None:
         """The cheapest point for a program on a machine: by the median, where one was measured several times.
 
-        What other versions measured counts where these versions have nothing.
+        What other versions measured counts where these versions have nothing, and another unit where there is none of a better one.
         """
         where = [records.c.program == program, records.c.target == scope.target, records.c.machine == scope.machine]
         query = select(records).where(*where, records.c.precision == precision).order_by(records.c.moment)
         with self.engine.connect() as connection:
             found = [record for row in connection.execute(query).mappings() if (record := Record.of(row)).good]
-        ours = [record for record in found if record.scope == scope] or found
+        ours = best_unit([record for record in found if record.scope == scope] or found)
         points: dict[str, list[Record]] = defaultdict(list)
         for record in ours:
             points[text_of(record.point)].append(record)
@@ -272,12 +274,22 @@ def cost(record: Record) -> float:
     return record.cost
 
 
+def best_unit(found: Sequence[Record]) -> list[Record]:
+    """Those of `found` whose costs can be compared: all in one unit, the first of UNITS that there is."""
+    first = min((rank(record) for record in found), default=0)
+    return [record for record in found if rank(record) == first]
+
+
+def rank(record: Record) -> int:
+    return UNITS.index(record.unit) if record.unit in UNITS else len(UNITS)
+
+
 def same(table: Table, scope: Scope) -> list[Any]:
     return [table.c.target == scope.target, table.c.machine == scope.machine, table.c.versions == scope.versions]
 
 
 def make_address(url: str | Path) -> sqlalchemy.URL:
-    """A URL as it is, a path as that of SQLite; PostgreSQL with the driver that the extra `farm` brings."""
+    """A URL as it is, a path as that of SQLite; PostgreSQL with our driver where the URL names none."""
     text = str(url)
     if "://" not in text:
         return sqlalchemy.URL.create("sqlite", database=str(Path(text).expanduser()))
@@ -294,7 +306,14 @@ def make_address(url: str | Path) -> sqlalchemy.URL:
         pass
     if address.get_backend_name() not in ("sqlite", "postgresql"):
         raise StackError(f"databases of the kind '{address.get_backend_name()}' are not supported", hint="SQLite and PostgreSQL are")
-    return address.set(drivername="postgresql+pg8000") if address.drivername == "postgresql" else address
+    if address.get_backend_name() == "postgresql" and not address.username:
+        raise StackError("the URL does not say as whom to log in", at=as_given(address), hint="postgresql://user@host/database")
+    return address.set(drivername=DRIVER) if address.drivername == "postgresql" else address
+
+
+def as_given(address: sqlalchemy.URL) -> str:
+    """Without the password, and without the driver where it is the one that we chose."""
+    return (address.set(drivername="postgresql") if address.drivername == DRIVER else address).render_as_string(hide_password=True)
 
 
 def is_sqlite(address: sqlalchemy.URL) -> bool:
@@ -341,5 +360,11 @@ def prepare(connection: Connection, shown: str) -> None:
         connection.execute(about.update().where(about.c.name == "schema").values(value=str(SCHEMA)))
 
 
-def first_line(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+def reason(error: SQLAlchemyError) -> str:
+    """One line: what the driver says, or the system below it, without the fields that a server's answer has besides."""
+    said = getattr(error, "orig", None) or error
+    if isinstance(said.__cause__, OSError):
+        return f"{said.__cause__.strerror}: is a server running there?"
+    if said.args and isinstance(said.args[0], dict) and "M" in said.args[0]:  # PostgreSQL's own fields
+        return str(said.args[0]["M"])
+    return str(said).strip().splitlines()[0]

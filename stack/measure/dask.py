@@ -145,6 +145,7 @@ class DaskRunner:
 
 def connect(dask: ModuleType, address: str) -> Any:
     try:
+        dask.comm.get_address_host_port(address)  # ValueError; of a client that is refused so, Python would print more at the end
         return dask.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise StackError(

@@ -225,7 +225,11 @@ def test_urls_that_lead_nowhere() -> None:
         Database.open("mysql://user@127.0.0.1/tuning")
     with pytest.raises(StackError, match=r"cannot be opened") as caught:
         Database.open("postgresql://user:secret@127.0.0.1:1/tuning")
-    assert "secret" not in str(caught.value)
+    assert caught.value.at == "postgresql://user:***@127.0.0.1:1/tuning"
+    assert caught.value.hint == "Connection refused: is a server running there?"
+    with pytest.raises(StackError, match="does not say as whom to log in") as caught:
+        Database.open("postgresql://127.0.0.1/tuning")
+    assert caught.value.hint == "postgresql://user@host/database"
 
 
 @pytest.fixture
@@ -256,8 +260,13 @@ PORT = 54329
 
 
 def test_postgresql_keeps_the_same(postgres: str) -> None:
+    with pytest.raises(StackError) as caught:
+        Database.open(f"{postgres}-of-others")
+    assert caught.value.at == f"{postgres}-of-others"
+    assert caught.value.hint == 'database "postgres-of-others" does not exist'
     check_two_writers(postgres)
     database = Database.open(postgres)
+    assert database.name == postgres
     database.record(record(2.0, tile=2))
     database.record(record(None, tile=3, failure="crashed"))
     best = database.best(PROGRAM, SCOPE)

@@ -60,6 +60,12 @@ def test_an_address_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> Non
     assert caught.value.hint == '`dask scheduler` starts one; then `dask worker ADDRESS --resources "x86=1"` on each device'
 
 
+def test_an_address_that_is_none() -> None:
+    with pytest.raises(StackError, match="no Dask scheduler answers: missing port number in address 'nonsense'") as caught:
+        open_runner("x86", dask="nonsense")
+    assert caught.value.at == "nonsense"
+
+
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ToolMissing) as caught:
