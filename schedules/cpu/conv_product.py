@@ -6,7 +6,8 @@
 
 Tiles of any number of pixels walk on from one row of the image to the next, filters are packed into panels that are read in one forward
 stream, the next panel is fetched ahead, and the reduction may be cut so that a panel's rows stay near. That pays for 1x1 filters, whose
-pixels lie one behind the other: 7x7 images reach 160 instead of 110 GFLOP/s a core, 14x14 ones 165 instead of 147.
+pixels lie one behind the other: 7x7 images reach 160 instead of 110 GFLOP/s a core, 14x14 ones 165 instead of 147. Where the user allows
+it, filters may be in bfloat16 as weights of products are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu import matmul
+from schedules.cpu.bf16 import FULL, pack_pairs, precisions
 from schedules.cpu.convolution import Convolution, loads, read_convolution, steps
 from schedules.cpu.fused_product import FusedProduct, operations
 from schedules.cpu.raw_loops import number, substitute
@@ -57,6 +59,7 @@ class ConvProduct:
             "parts": [parts for parts in (1, 2, 3, 4, 6, 8) if parts * self.inner <= self.product.depth],
             "unroll": [unroll for unroll in (1, 2, 4, 8, 16) if self.inner % unroll == 0],
             "prefetch": (False, True),
+            **({"precision": precisions(self.machine, self.product.depth)} if self.machine.reduced_precision else {}),
             "algorithm": (ALGORITHM,),
         }
 
@@ -87,6 +90,7 @@ class ConvProduct:
             "parts": max(known["parts"], key=lambda value: -abs(int(value) - parts)),
             "unroll": max(value for value in known["unroll"] if int(value) <= 8),
             "prefetch": chosen["prefetch"],
+            **({"precision": chosen["precision"]} if "precision" in chosen else {}),
             "algorithm": ALGORITHM,
         }
 
@@ -102,21 +106,24 @@ class ConvProduct:
             "unroll": point["unroll"],
             "panels_outside": not point["rows_outside"],
             "prefetch": point["prefetch"],
+            **({"precision": point["precision"]} if "precision" in point else {}),
         }
 
     def apply(self, point: Point) -> Schedule:
         named = self.of_product(point)
-        sizes = {name: value if isinstance(value, bool) else int(np.asarray(value)) for name, value in named.items()}
+        sizes = {name: value if isinstance(value, bool | str) else int(np.asarray(value)) for name, value in named.items()}
         return matmul.apply(self.conv.program, self.product, self.machine, sizes)
 
     def pack(self, point: Point, constants: Sequence[Array]) -> list[Array]:
         where = self.conv.place_of_weights(constants)
         wide = int(point["tile_k"]) * self.machine.lanes()
-        return [matmul.pack(as_matrix(array), wide) if place == where else array for place, array in enumerate(constants)]
+        panels = matmul.pack(as_matrix(constants[where]), wide)
+        panels = panels if point.get("precision", FULL) == FULL else pack_pairs(panels)
+        return [panels if place == where else array for place, array in enumerate(constants)]
 
     def nests(self, knobs: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
         columns: dict[str, str | bool | Column] = {
-            name: value if isinstance(value, bool) else np.asarray(value) for name, value in self.of_product(knobs).items()
+            name: value if isinstance(value, bool | str) else np.asarray(value) for name, value in self.of_product(knobs).items()
         }
         return matmul.nests(self.product, self.machine, columns)
 

@@ -12,8 +12,9 @@ stay near. Rows are cut into tiles that differ by one row at most, and the last 
 worked on, the next one is fetched: a first tile that waits for it takes twice its time (128 rows, weights in the third level: 175
 instead of 140 GFLOP/s a core).
 
-Where the user allows it, weights may be kept in bfloat16 and widened as they are loaded: half the bytes, for two more instructions a
-vector. That pays where few rows use a weight, which then costs its way from memory; sums are float32 all the same.
+Where the user allows it, weights may be kept in bfloat16 and widened as they are loaded: half the bytes, for one more instruction a
+vector. That pays where few rows use a weight, which then costs its way from memory. Or the CPU multiplies bfloat16 itself, where it can;
+only measuring tells whether it is quicker at that. Sums are float32 all the same (bf16.py).
 
 Panels are the outer loop where x fits the second-level cache or there is little of it, so that weights are read from memory once;
 otherwise blocks of rows are. A single row is bound by memory: each core streams its own panels.
@@ -27,6 +28,7 @@ import numpy as np
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from schedules.cpu.bf16 import DOT, FULL, WIDENED, dot, high, lanes_from, low, pack_pairs, precisions, rounded_rows, rounding_nest
 from schedules.cpu.fused_product import FusedProduct, read_fused_product
 from schedules.cpu.nest import MATH
 from schedules.cpu.raw_loops import (
@@ -55,7 +57,7 @@ PARALLEL_STEPS = 1 << 19  # multiply-adds: about 6 us on one core, twice what st
 TILE_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
 VECTORS = (1, 2, 3, 4, 6, 8)
 LONG_TAIL = 6  # operations: unrolled over a whole tile, the values of a longer tail would spill
-FEW_ROWS = 8  # so few that weights are worth less than their way from memory
+STREAMED = 4  # bytes of weights a cycle from beyond the second level: 10 GB/s at 2.7 GHz
 SUMS_BYTES = 16 << 10  # of a block of rows, so that they and the panel share the first-level cache
 
 
@@ -102,7 +104,7 @@ def packed_matmul(program: tirx.PrimFunc, machine: Machine) -> Space | None:
             "unroll": (1, 2, 4),
             "panels_outside": (False, True),
             "prefetch": (False, True),
-            **({"precision": ("f32", "bf16")} if machine.reduced_precision else {}),
+            **({"precision": precisions(machine, product.depth)} if machine.reduced_precision else {}),
         },
         default=default,
         legal=legal,
@@ -145,8 +147,15 @@ def choose(product: FusedProduct, machine: Machine, tiles: Sequence[tuple[int, i
         "unroll": 4,
         "panels_outside": once,
         "prefetch": once and product.rows > tile_rows,
-        **({"precision": "bf16" if product.rows <= FEW_ROWS else "f32"} if machine.reduced_precision else {}),
+        **({"precision": default_precision(product, machine)} if machine.reduced_precision else {}),
     }
+
+
+def default_precision(product: FusedProduct, machine: Machine) -> str:
+    """bfloat16 where weights take longer to come in float32 than to be used: up to 32 rows with AVX-512 (24 rows take 0.8 of the time, 49
+    rows 1.05). Whether the CPU's own dot products are quicker is for measuring to say: Sapphire Rapids has them at half the speed."""
+    streams = product.rows * STREAMED <= 4 * machine.lanes() * machine.fma_ports
+    return WIDENED if streams and WIDENED in precisions(machine, product.depth) else FULL
 
 
 def pack(weights: Array, width: int) -> Array:
@@ -160,37 +169,36 @@ def pack(weights: Array, width: int) -> Array:
     return packed
 
 
-def to_bf16(weights: Array) -> Array:
-    """The upper halves of float32, rounded to nearest, ties to even."""
-    bits = weights.view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return np.where(np.isnan(weights), 0x7FC0, rounded).astype(np.uint16)
-
-
 def pack_weights(product: FusedProduct, lanes: int, point: Point, constants: Sequence[Array]) -> list[Array]:
     """The weights in panels, and the other constants as they are."""
     shape = (product.depth, product.columns)
     place = next(index for index, array in enumerate(constants) if array.shape == shape)
     panels = pack(constants[place], int(point["vectors"]) * lanes)
-    panels = to_bf16(panels) if point.get("precision") == "bf16" else panels
+    panels = panels if point.get("precision", FULL) == FULL else pack_pairs(panels)
     return [panels if index == place else array for index, array in enumerate(constants)]
 
 
 def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point: Point) -> Schedule:
     lanes, vectors = machine.lanes(), int(point["vectors"])
-    width, depth = vectors * lanes, min(int(point["depth"]), product.depth)
+    precision, width = str(point.get("precision", FULL)), vectors * lanes
+    pair = 1 if precision == FULL else 2  # of rows of a panel: the depth counts in these
+    length = -(-product.depth // pair)
+    whole = product.depth // 2 if precision == WIDENED else length
+    depth = min(-(-int(point["depth"]) // pair), whole)
     full, rest = divmod(product.columns, width)
-    panels, depth_blocks = full + (rest > 0), -(-product.depth // depth)
+    panels, depth_blocks = full + (rest > 0), -(-whole // depth)
     tiles = Tiles.of(product.rows, int(point["tile_rows"]))
     together = min(tiles.count, -(-int(point["block_rows"]) // tiles.height))
     blocks = -(-tiles.count // together)
-    kept_as = "bfloat16" if point.get("precision") == "bf16" else "float32"
-    packed = tirx.decl_buffer([number(extent) for extent in (panels, product.depth, width)], kept_as, name="panels")
+    packed = tirx.decl_buffer([number(extent) for extent in (panels, length, width)], "float32" if pair == 1 else "int32", name="panels")
     long_tail = bool(product.functions & MATH) or product.tail > LONG_TAIL
     keep = depth_blocks > 1
-    unroll = int(point["unroll"]) if depth % int(point["unroll"]) == 0 and product.depth % depth == 0 else 1
-    line_items = lanes * (2 if kept_as == "bfloat16" else 1)
-    lines = -(-width * unroll // line_items // tiles.count)  # of the next panel, that a step fetches
+    unroll = max(1, int(point["unroll"]) // pair)
+    unroll = unroll if depth % unroll == 0 and whole % depth == 0 else 1
+    lines = -(-width * unroll // lanes // tiles.count)  # of the next panel, that a step fetches
+    steps = max(product.rows, 8) * product.columns * product.depth  # a weight that few rows use costs its load
+    parallel = steps >= PARALLEL_STEPS and machine.cores > 1
+    pairs, round_rows = rounded_rows(product.left, product.rows, product.depth, parallel) if precision == DOT else (None, None)
     sums = buffer("sums", (together if keep else 1, tiles.height, width))
 
     def tile_of(height: int, wide: int, columns: int, panel: tirx.Expr, tile: tirx.Expr, slot: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
@@ -210,13 +218,28 @@ def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point
             stored = product.store(first + r, panel * width + v * lanes + c, value)
             return stored if columns == wide * lanes else tirx.IfThenElse(v * lanes + c < columns, stored, None)
 
+        def multiply_with(k: tirx.Expr, at: tirx.Expr, widen: Callable[[tirx.Expr], tirx.Expr]) -> tirx.Stmt:
+            def step(r: tirx.Expr, v: tirx.Expr, c: tirx.Expr) -> tirx.Stmt:
+                weight = widen(packed[panel, at, v * lanes + c])
+                return tirx.BufferStore(acc, acc[r, v, c] + product.left(first + r, k) * weight, [r, v, c])
+
+            return each(step)
+
         def multiply(step: tirx.Expr) -> tirx.Stmt:
             k = block * depth + step
-            return each(
-                lambda r, v, c: tirx.BufferStore(
-                    acc, acc[r, v, c] + product.left(first + r, k) * packed[panel, k, v * lanes + c].astype("float32"), [r, v, c]
-                )
-            )
+            if pairs is not None:
+                return each_vector(lambda r, v, at: dot(acc[r, v, at], pairs[first + r, k], packed[panel, k, lanes_from(v * lanes, lanes)]))
+            if precision == FULL:
+                return multiply_with(k, k, lambda weight: weight)
+            return sequence(multiply_with(k * 2, k, low), multiply_with(k * 2 + 1, k, high))
+
+        def each_vector(value: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Stmt:
+            at = lanes_from(0, lanes)
+
+            def row(r: tirx.Expr) -> tirx.Stmt:
+                return loop("v", wide, lambda v: tirx.BufferStore(acc, value(r, v, at), [r, v, at]), UNROLLED)
+
+            return loop("r", height, row, UNROLLED)
 
         def save() -> tirx.Stmt:
             return each(lambda r, v, c: tirx.BufferStore(sums, acc[r, v, c], kept(r, v, c)))
@@ -230,10 +253,13 @@ def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point
             restore = each(lambda r, v, c: tirx.BufferStore(acc, sums[tuple(kept(r, v, c))], [r, v, c]))
             zero = tirx.IfThenElse(block.equal(number(0)), zero, restore)
             finish = tirx.IfThenElse(block.equal(number(depth_blocks - 1)), finish, save())
-        return holding([acc], sequence(zero, walk_depth(multiply, panel, tile, block), finish))
+        alone = multiply_with(number(whole * 2), number(whole), low) if whole < length else None  # the last of an odd number
+        if alone is not None and keep:
+            alone = tirx.IfThenElse(block.equal(number(depth_blocks - 1)), alone, None)
+        return holding([acc], sequence(zero, walk_depth(multiply, panel, tile, block), alone, finish))
 
     def walk_depth(multiply: Body, panel: tirx.Expr, tile: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
-        length = number(depth) if product.depth % depth == 0 else tirx.min(number(depth), product.depth - block * depth)
+        count = number(depth) if whole % depth == 0 else tirx.min(number(depth), whole - block * depth)
 
         def steps(step: tirx.Expr) -> tirx.Stmt:
             body = loop("u", unroll, lambda u: multiply(step * unroll + u), UNROLLED)
@@ -241,10 +267,10 @@ def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point
                 return body
             # what the first tile of the next panel would wait for
             step = ((block * tiles.count + tile) * (depth // unroll) + step) * lines
-            ahead = [prefetch(packed, [panel + 1, number(0), (step + line) * line_items]) for line in range(lines)]
+            ahead = [prefetch(packed, [panel + 1, number(0), (step + line) * lanes]) for line in range(lines)]
             return sequence(*ahead, body)
 
-        return loop_to("k", tirx.floordiv(length, unroll) if unroll > 1 else length, steps)
+        return loop_to("k", tirx.floordiv(count, unroll) if unroll > 1 else count, steps)
 
     def both_heights(wide: int, columns: int, panel: tirx.Expr, tile: tirx.Expr, slot: tirx.Expr, block: tirx.Expr) -> tirx.Stmt:
         high = tile_of(tiles.height, wide, columns, panel, tile, slot, block)
@@ -271,9 +297,8 @@ def apply(program: tirx.PrimFunc, product: FusedProduct, machine: Machine, point
         assert body is not None
         return holding([sums] if keep or long_tail else [], body)
 
-    steps = max(product.rows, 8) * product.columns * product.depth  # a weight that few rows use costs its load
-    parallel = steps >= PARALLEL_STEPS and machine.cores > 1
     body = loop("cell", panels * blocks, cell, PARALLEL if parallel else SERIAL)
+    body = holding([pairs] if pairs is not None else [], sequence(round_rows, body))
     parameters = [packed if parameter.same_as(product.right) else parameter for parameter in program.params]
     return as_schedule(program, parameters, body)
 
@@ -294,14 +319,11 @@ def nests(product: FusedProduct, machine: Machine, knobs: Mapping[str, str | boo
         *outer, Loop("block", -(-product.depth // depth), reduces=True), Loop("tile", together), Loop("k", depth, reduces=True),
         Loop("row", height, "unrolled"), Loop("vector", vectors, "unrolled"), Loop("lane", lanes, "vector"),
     )  # fmt: skip
+    precision = knobs.get("precision", FULL)
+    read = (dim(panel=product.depth * vectors * lanes), dim(block=depth, k=1), dim(vector=lanes, lane=1))
     operands = (
-        Operand("x", 4, "read", (dim(**down), dim(**deep))),
-        Operand(
-            "w",
-            2 if knobs.get("precision") == "bf16" else 4,
-            "read",
-            (dim(panel=product.depth * vectors * lanes), dim(block=depth, k=1), dim(vector=lanes, lane=1)),
-        ),
+        Operand("x", 2 if precision == DOT else 4, "read", (dim(**down), dim(**deep))),
+        Operand("w", 4 if precision == FULL else 2, "read", read),
         Operand("y", 4, "accumulate", (dim(**down), dim(**across))),
     )
     numbers: dict[str, Number] = {
@@ -309,5 +331,7 @@ def nests(product: FusedProduct, machine: Machine, knobs: Mapping[str, str | boo
         "prefetch": int(bool(knobs["prefetch"])),
         "tail": product.tail,
         "functions": len(product.functions & MATH),
+        **({"widened": int(precision == WIDENED), "dot": int(precision == DOT)} if "precision" in knobs else {}),
     }
-    return [LoopNest(loops, operands, product.rows * product.columns * product.depth, numbers)]
+    main = LoopNest(loops, operands, product.rows * product.columns * product.depth, numbers)
+    return [main, rounding_nest(product.rows, product.depth, lanes)] if precision == DOT else [main]

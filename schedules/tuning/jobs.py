@@ -32,7 +32,8 @@ class Work:
 
 
 def precision_of(point: Point) -> str:
-    return str(point.get("precision", FULL))
+    """What a user must allow for this point: "bf16" for all the ways to compute in it."""
+    return str(point.get("precision", FULL)).partition("_")[0]
 
 
 def allowed(point: Point, precision: str) -> bool:
@@ -44,7 +45,7 @@ def restricted(space: Space, precision: str) -> Space:
     """The points of `space` that keep the precision."""
     if "precision" not in space.knobs:
         return space
-    kept = tuple(value for value in space.knobs["precision"] if value in (FULL, precision))
+    kept = tuple(value for value in space.knobs["precision"] if allowed({"precision": value}, precision))
     return replace(space, knobs={**space.knobs, "precision": kept})
 
 
@@ -87,7 +88,7 @@ def collect(
 def work_of(key: str, name: str, program: tirx.PrimFunc, space: Space, call: relax.Call, target: str) -> Work:
     constant = [isinstance(argument, GenericConst) for argument in call.args]
     constants = [argument.value.numpy() for argument in call.args if isinstance(argument, GenericConst)]
-    precision = str(space.knobs["precision"][-1]) if "precision" in space.knobs else FULL
+    precision = precision_of({"precision": space.knobs["precision"][-1]}) if "precision" in space.knobs else FULL
     job = Job(key, name, tvm.ir.save_json(tvm.IRModule({"main": program})), target, constant, constants, precision)
     work = count_work(program)
     return Work(Task(key, name, program, space, 1, constants), job, work.flops, work.bytes)

@@ -15,6 +15,7 @@ from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 from tvm_ffi import structural_walk
 
+from stack.emit.bf16_instructions import bf16_instructions
 from stack.emit.nested_math import nested_math
 from stack.emit.parallel_units import parallel_units
 from stack.emit.shield_division import shield_division, unshield_division
@@ -85,6 +86,7 @@ def lowering() -> tvm.transform.Sequential:
             t.LowerTVMBuiltin(),
             t.LowerIntrin(),
             t.BF16StorageLegalize(),
+            bf16_instructions,
             expand_vector_math,
         ]
     )

@@ -1,15 +1,14 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from tvm import relax, te, tirx
 
 from relay_passes.lower_matmul import lower_matmul
-from schedules.cpu.matmul import Tiles, pack, to_bf16
+from schedules.cpu.matmul import Tiles, pack
 from schedules.machine import Machine
 from schedules.space import Point
-from tests.schedules.cpu.programs import AVX512, MACHINES, aligned, floats, result, run, space
+from tests.schedules.cpu.programs import AVX512, MACHINES, floats, result, space
 
 t = relax.transform
 erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -75,32 +74,6 @@ def test_every_value_of_every_knob_computes_the_same(knob: str) -> None:
         if not chosen.legal(point):
             point |= {"tile_rows": 1} if knob == "vectors" else {"vectors": 1}
         assert np.allclose(computed(function, x, weights, bias, MACHINES[-1], point), expected, rtol=1e-4, atol=1e-4), point
-
-
-@pytest.mark.parametrize("rows", [1, 5, 30])
-def test_weights_in_bfloat16_are_as_good_as_bfloat16_is(rows: int) -> None:
-    x, weights, bias = floats(rows, 64), floats(64, 90, seed=1), floats(90, seed=2)
-    machine = replace(MACHINES[-1], reduced_precision=True)
-    chosen = space(layer(x.shape, weights, bias, machine), machine)
-    assert chosen.default["precision"] == ("bf16" if rows <= 8 else "f32")
-    point = {**chosen.default, "precision": "bf16"}
-    assert chosen.pack
-    panels, _ = chosen.pack(point, [weights, bias])
-    assert panels.dtype == np.uint16
-    out = aligned((rows, 90), "float32")
-    arrays = [aligned(array.shape, str(array.dtype)) for array in (x, panels, bias)]
-    for memory, array in zip(arrays, (x, panels, bias), strict=True):
-        memory[...] = array
-    run(chosen.apply(point).mod["main"], MACHINES[-1], *arrays, out)
-    rounded = (to_bf16(weights).astype(np.uint32) << 16).view(np.float32)
-    assert np.abs(rounded / weights - 1).max() <= 2.0**-8
-    assert np.allclose(out, np.maximum(x @ rounded + bias, 0), rtol=1e-4, atol=1e-4)
-
-
-def test_bfloat16_rounds_ties_to_even_and_keeps_what_is_no_number() -> None:
-    values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, np.nan, np.inf, -0.0], np.float32)
-    back = (to_bf16(values).astype(np.uint32) << 16).view(np.float32)
-    assert np.array_equal(back, np.array([1.0, 1.0, 1 + 2**-6, np.nan, np.inf, -0.0], np.float32), equal_nan=True)
 
 
 def test_other_constants_keep_their_places() -> None:
