@@ -24,11 +24,12 @@ import targets
 from schedules.machine import Machine
 from schedules.space import Point, Space, Value
 from schedules.tuning.cost_model import CostModel
-from schedules.tuning.database import Database, Record, Scope
-from schedules.tuning.jobs import FULL, adapted, allowed, restricted
+from schedules.tuning.database import Database, Record, Scope, best_unit
+from schedules.tuning.jobs import FULL, adapted, allowed
 from schedules.tuning.task import program_key
 from stack import knobs
 from stack.errors import StackError
+from targets.registry import family_of
 from targets.target import Target
 
 Source = Literal["tuned", "shipped", "predicted", "default"]
@@ -65,9 +66,9 @@ class Decisions:
         key = program_key(program)
         if (record := self.measured(key, space)) is not None:
             return adapted(record.point, space), "tuned"
-        if (point := shipped(tuned_folder(self.family)).get(isa(self.machine), {}).get(key)) and self.fits(point, space):
-            return adapted(point, space), "shipped"
-        if (point := predicted(self.family, space, self.machine, self.precision)) is not None and self.fits(point, space):
+        if (point := shipped(tuned_folder(self.family)).get(isa(self.machine), {}).get(key)) and self.fits(narrowed(point, space), space):
+            return adapted(narrowed(point, space), space), "shipped"
+        if (point := predicted(self.family, space, self.machine)) is not None and self.fits(point, space):
             return point, "predicted"
         return space.default, "default"
 
@@ -78,7 +79,7 @@ class Decisions:
         wanted = dict.fromkeys(("f32", self.precision))
         found = [self.database.best(key, self.scope, precision) for precision in wanted]
         fitting = [record for record in found if record is not None and self.fits(record.point, space)]
-        return min(fitting, key=lambda record: record.cost or 0.0, default=None)
+        return min(best_unit(fitting), key=lambda record: record.cost or 0.0, default=None)
 
     def fits(self, point: Point, space: Space) -> bool:
         return space.holds(adapted(point, space)) and allowed(point, self.precision)
@@ -104,8 +105,10 @@ class Decisions:
 
 
 def permitting(target: Target, precision: str) -> Target:
-    """`target` for a user who allows that precision."""
-    return replace(target, machine=replace(target.machine, reduced_precision=checked_precision(precision) != FULL))
+    """`target` for a user who allows that precision; StackError where nothing for it computes in that."""
+    if checked_precision(precision) not in family_of(target).precisions:
+        raise StackError(f"nothing computes in {precision} for '{target.name}'", hint="leave --precision out: floats stay float32 there")
+    return replace(target, machine=replace(target.machine, reduced_precision=precision != FULL))
 
 
 def scope_of(target: Target) -> Scope:
@@ -118,6 +121,11 @@ def checked_precision(precision: str) -> str:
     if precision not in PRECISIONS:
         raise StackError(f"no precision is called '{precision}'", hint=f"there are {' and '.join(PRECISIONS)}")
     return precision
+
+
+def narrowed(point: Point, space: Space) -> Point:
+    """A point that ships, in the precision of the default: what ships was measured in float32, where no other was to choose from."""
+    return {**point, "precision": space.default["precision"]} if "precision" in space.default and "precision" not in point else point
 
 
 def tuned_folder(family: str) -> Path:
@@ -158,12 +166,15 @@ def model_of(folder: Path) -> CostModel:
     return CostModel.load(folder)
 
 
-def predicted(family: str, space: Space, machine: Machine, precision: str) -> Point | None:
-    """The shipped cost model's first choice; None where it knows nothing, or is not sure that this is better than the default."""
+def predicted(family: str, space: Space, machine: Machine) -> Point | None:
+    """The shipped cost model's first choice; None where it knows nothing, or is not sure that this is better than the default.
+
+    All are of the default's precision: the model has learnt from float32 alone, and what a CPU's own dot products in bfloat16 cost differs
+    by a factor of four."""
     model = model_of(tuned_folder(family))
     if not model.trained or space.nests is None:
         return None
-    space = restricted(space, precision)
+    space = of_default_precision(space)
     points, best = [space.default, *candidates(space)], 0
     for _ in range(STEPS):
         ranking = model.rank(space, machine, points)
@@ -173,6 +184,12 @@ def predicted(family: str, space: Space, machine: Machine, precision: str) -> Po
         points = [space.default, points[best], *neighbours(space, points[best])]  # a step on from the best of those that are spread out
     ahead = ranking.scores[best] - ranking.scores[0]
     return points[best] if best and ahead > SURE * (ranking.uncertainty[best] + ranking.uncertainty[0]) + MARGIN else None
+
+
+def of_default_precision(space: Space) -> Space:
+    if "precision" not in space.knobs:
+        return space
+    return replace(space, knobs={**space.knobs, "precision": (space.default["precision"],)})
 
 
 def neighbours(space: Space, point: Point) -> list[Point]:

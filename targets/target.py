@@ -44,10 +44,11 @@ class Family:
 
     `graph_passes` gives the passes in order, which ask the Choices where they could go two ways; `rules` the schedule rules, most specific
     first; `container` names the form of library that `stack.emit` makes: "native" (CPU code) or "cuda" (GPU code), both with a C entry
-    point and no TVM at run time, or "c" (sources for a microcontroller).
+    point and no TVM at run time, or "c" (sources for a microcontroller). `precisions` are those that float32 may be computed in.
     """
 
     name: str
     graph_passes: "Callable[[Machine, Choices], Sequence[Pass]]"
     rules: "Sequence[Rule]"
     container: str
+    precisions: "Sequence[str]" = ("f32",)

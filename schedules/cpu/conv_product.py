@@ -12,6 +12,7 @@ it, filters may be in bfloat16 as weights of products are.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from tvm import tirx
@@ -43,7 +44,7 @@ class ConvProduct:
     machine: Machine
     contiguous: bool
 
-    @property
+    @cached_property
     def inner(self) -> int:
         """Channels in a block of the image; parts of the reduction begin at one."""
         return int(self.conv.weight.shape[4])
@@ -78,7 +79,9 @@ class ConvProduct:
         tiles = [(int(rows), int(wide)) for rows in known["tile_w"] for wide in known["tile_k"] if self.fits(int(rows), int(wide))]
         chosen = matmul.choose(self.product, self.machine, tiles)
         narrow = [(rows, wide) for rows, wide in tiles if wide <= 2]
-        if chosen["prefetch"] and narrow:  # a step that needs few new weights waits less for them where they stream
+        if (
+            chosen["prefetch"] and narrow and self.product.rows > int(chosen["tile_rows"])
+        ):  # a step that needs few new weights waits less for them where they stream
             chosen = matmul.choose(self.product, self.machine, narrow)
         parts = -(-self.product.depth // int(chosen["depth"]))
         height = matmul.Tiles.of(self.product.rows, int(chosen["tile_rows"])).height

@@ -10,7 +10,7 @@ Weights are packed when compiling: a panel is as many columns as a tile is wide,
 weights in one forward stream. `depth` rows of a panel are used by all tiles of a block of rows before the next ones are, so that they
 stay near. Rows are cut into tiles that differ by one row at most, and the last panel has only the vectors it needs. While a panel is
 worked on, the next one is fetched: a first tile that waits for it takes twice its time (128 rows, weights in the third level: 175
-instead of 140 GFLOP/s a core).
+instead of 140 GFLOP/s a core; 8 rows: 50 instead of 36). One or two rows leave no time for it.
 
 Where the user allows it, weights may be kept in bfloat16 and widened as they are loaded: half the bytes, for one more instruction a
 vector. That pays where few rows use a weight, which then costs its way from memory. Or the CPU multiplies bfloat16 itself, where it can;
@@ -139,6 +139,7 @@ def choose(product: FusedProduct, machine: Machine, tiles: Sequence[tuple[int, i
     block_rows = min(product.rows, 128 if parts == 1 else max(tile_rows, SUMS_BYTES // (4 * width)))
     x_bytes, weight_bytes = product.rows * product.depth * 4, product.columns * product.depth * 4
     once = x_bytes * -(-product.columns // width) <= weight_bytes * -(-product.rows // block_rows) or x_bytes <= machine.l2_bytes // 2
+    precision = default_precision(product, machine)
     return {
         "tile_rows": tile_rows,
         "vectors": vectors,
@@ -146,8 +147,8 @@ def choose(product: FusedProduct, machine: Machine, tiles: Sequence[tuple[int, i
         "block_rows": block_rows,
         "unroll": 4,
         "panels_outside": once,
-        "prefetch": once and product.rows > tile_rows,
-        **({"precision": default_precision(product, machine)} if machine.reduced_precision else {}),
+        "prefetch": once and product.rows > (1 if precision == WIDENED else 2),
+        **({"precision": precision} if machine.reduced_precision else {}),
     }
 
 

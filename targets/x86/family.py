@@ -16,4 +16,4 @@ def graph_passes(machine: Machine, choices: Choices) -> Sequence[Pass]:
 
 
 def family() -> Family:
-    return Family(name="x86", graph_passes=graph_passes, rules=RULES, container="native")
+    return Family(name="x86", graph_passes=graph_passes, rules=RULES, container="native", precisions=("f32", "bf16"))

@@ -13,7 +13,7 @@ from schedules.cpu.fallback import fallback
 from schedules.space import Space
 from schedules.tuning.cost_model import Ranking
 from schedules.tuning.database import Database, Record
-from schedules.tuning.jobs import adapted, restricted
+from schedules.tuning.jobs import adapted, precision_of, restricted
 from schedules.tuning.task import program_key
 from stack import decide
 from stack.decide import Decisions, candidates, isa, neighbours, permitting, scope_of, summary
@@ -91,6 +91,36 @@ def test_allowing_a_precision_changes_the_machine_and_not_where_results_are_kept
     assert scope_of(allowed) == scope_of(TARGET)
     with pytest.raises(StackError, match="no precision is called 'int4'"):
         permitting(TARGET, "int4")
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "cuda-sm80"])
+def test_a_precision_in_which_nothing_computes_is_refused_rather_than_ignored(name):
+    assert permitting(find(name), "f32") == find(name)
+    with pytest.raises(StackError) as refused:
+        permitting(find(name), "bf16")
+    assert str(refused.value) == f"error: nothing computes in bf16 for '{name}'\n  hint: leave --precision out: floats stay float32 there"
+
+
+def test_all_ways_to_compute_in_a_precision_are_for_those_who_ask_for_it(database):
+    three = space(tile=(1, 2), precision=("f32", "bf16", "bf16_dot"))
+    assert restricted(three, "f32").knobs["precision"] == ("f32",)
+    assert restricted(three, "bf16") == three
+    assert precision_of({"precision": "bf16_dot"}) == "bf16"
+    database.record(record({"tile": 2, "precision": "bf16_dot"}, precision="bf16"))
+    assert Decisions(TARGET, database).decide(program(), three)[1] == "default"
+    assert Decisions(TARGET, database, precision="bf16").decide(program(), three) == ({"tile": 2, "precision": "bf16_dot"}, "tuned")
+
+
+def test_what_ships_and_what_is_foretold_keep_the_precision_of_the_default(database, tmp_path, monkeypatch):
+    three = space(precision=("bf16", "f32", "bf16_dot"), tile=(1, 2, 4))
+    monkeypatch.setattr(decide, "model_of", lambda folder: Foretelling(1.0, 0.1))
+    asking = Decisions(TARGET, database, precision="bf16")
+    assert asking.decide(program(), three) == ({"precision": "bf16", "tile": 4}, "predicted")
+    (tmp_path / "tuned").mkdir()
+    entry = {"isa": isa(TARGET.machine), "program": program_key(program()), "point": {"tile": 2}}
+    (tmp_path / "tuned/decisions.jsonl").write_text(json.dumps(entry) + "\n")
+    decide.shipped.cache_clear()
+    assert asking.decide(program(), three) == ({"precision": "bf16", "tile": 2}, "shipped")
 
 
 def test_shipped_decisions_are_for_machines_with_the_same_instructions_and_caches(database, tmp_path):
