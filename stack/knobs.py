@@ -1,6 +1,7 @@
 """The environment variables we read; there are no others. `stackc doctor` prints this table."""
 
 import os
+import re
 from pathlib import Path
 
 KNOBS = {
@@ -15,6 +16,11 @@ KNOBS = {
 def read(name: str) -> str:
     assert name in KNOBS, f"{name} is missing from KNOBS"
     return os.environ.get(name, "")
+
+
+def shown(name: str) -> str:
+    """Its value for others to see: the password of a URL is left out."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", read(name))
 
 
 def debug() -> int:
@@ -49,4 +55,4 @@ def own_database() -> Path:
 
 def deciding() -> dict[str, str]:
     """The variables that can make a library another one, those that are set."""
-    return {name: value for name in ("STACK_DATABASE", "STACK_SKIP") if (value := read(name))}
+    return {name: value for name in ("STACK_DATABASE", "STACK_SKIP") if (value := shown(name))}

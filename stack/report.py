@@ -291,6 +291,8 @@ def show_loaded(loaded: "Loaded", source: str) -> None:
 
 
 def show_findings(findings: Sequence["Finding"], knobs: Mapping[str, str]) -> None:
+    from stack.knobs import shown
+
     made = table("what", "found", "state", "command that installs it", left=4)
     for finding in findings:
         made.add_row(finding.what, finding.found, finding.state, finding.command if not finding.fine else "")
@@ -299,5 +301,5 @@ def show_findings(findings: Sequence["Finding"], knobs: Mapping[str, str]) -> No
     out.print("\nenvironment variables")
     settings = table("name", "value", "meaning", left=3)
     for name, meaning in knobs.items():
-        settings.add_row(name, os.environ.get(name, ""), meaning)
+        settings.add_row(name, shown(name), meaning)
     out.print(settings)
