@@ -2,10 +2,10 @@
 
     python benchmarks/tuning.py --against metaschedule [--trials 64] [--programs conv3x3 matmul] [--json tuning.json]
 
-Both tune the same four TensorIR programs, which our graph passes make of one layer each, on the same machine in the same run: a convolution
-of 3x3 and one of 1x1, a depthwise convolution and a product with constant weights, all with bias and rectifier. Ours begins with an empty
-database, without the decisions that ship; MetaSchedule with its stock builder, runner and cost model, but with two minutes instead of half
-a one for a build and for a run, of which its processes need a good part to import TVM.
+Both tune the same four TensorIR programs, which our graph passes make of small models, on the same machine in the same run: a convolution
+of 3x3 and one of 1x1, a depthwise convolution (between two of 1x1, which are not tuned) and a product with constant weights, all with bias and
+rectifier. Ours begins with an empty database, without the decisions that ship; MetaSchedule with its stock builder, runner and cost model,
+but with two minutes instead of half a one for a build and for a run, of which its processes need a good part to import TVM.
 
 The clock of a tuner runs from the call to its last measurement. In the end all kernels are timed by our harness, one thread, taking turns;
 MetaSchedule's best is compiled by TVM's pipeline and by ours, and the quicker of the two counts for it.
@@ -54,8 +54,8 @@ PATIENCE = 120  # seconds for a build and for a run
 REPEATS = 15
 
 
-def layer(kind: str, x: Sequence[int], weights: Sequence[int], **attributes: Any) -> onnx.ModelProto:
-    """`kind` with constant weights, then bias and rectifier."""
+def layer(kind: str, x: Sequence[int], weights: Sequence[int], between: bool = False, **attributes: Any) -> onnx.ModelProto:
+    """`kind` with constant weights, then bias and rectifier. `between` puts a 1x1 convolution before and behind, as depthwise ones have."""
     rng = np.random.default_rng(0)
     fan_in = int(np.prod(weights[1:])) if kind == "Conv" else weights[0]
     filters = weights[0] if kind == "Conv" else weights[1]
@@ -68,6 +68,11 @@ def layer(kind: str, x: Sequence[int], weights: Sequence[int], **attributes: Any
         helper.make_node("Add", ["product", "b"], ["sum"]),
         helper.make_node("Relu", ["sum"], ["y"]),
     ]
+    if between:
+        arrays["mix"] = rng.standard_normal((filters, filters, 1, 1)).astype(np.float32) / math.sqrt(filters)
+        before, behind = helper.make_node("Conv", ["x", "mix"], ["mixed"]), helper.make_node("Conv", ["own", "mix"], ["y"])
+        nodes[0].input[0], nodes[-1].output[0] = "mixed", "own"
+        nodes = [before, *nodes, behind]
     shape = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
@@ -79,11 +84,12 @@ def layer(kind: str, x: Sequence[int], weights: Sequence[int], **attributes: Any
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-PROGRAMS: dict[str, Callable[[], onnx.ModelProto]] = {
-    "conv3x3": lambda: layer("Conv", (1, 64, 56, 56), (64, 64, 3, 3), pads=[1, 1, 1, 1]),
-    "conv1x1": lambda: layer("Conv", (1, 256, 28, 28), (128, 256, 1, 1)),
-    "depthwise": lambda: layer("Conv", (1, 96, 56, 56), (96, 1, 3, 3), pads=[1, 1, 1, 1], group=96),
-    "matmul": lambda: layer("MatMul", (128, 384), (384, 1536)),
+# by name: the rule that schedules the program, and a model that has it
+PROGRAMS: dict[str, tuple[str, Callable[[], onnx.ModelProto]]] = {
+    "conv3x3": ("conv2d", lambda: layer("Conv", (1, 64, 56, 56), (64, 64, 3, 3), pads=[1, 1, 1, 1])),
+    "conv1x1": ("conv2d", lambda: layer("Conv", (1, 256, 28, 28), (128, 256, 1, 1))),
+    "depthwise": ("depthwise", lambda: layer("Conv", (1, 96, 56, 56), (96, 1, 3, 3), between=True, pads=[1, 1, 1, 1], group=96)),
+    "matmul": ("packed_matmul", lambda: layer("MatMul", (128, 384), (384, 1536))),
 }
 
 
@@ -108,22 +114,23 @@ class Outcome:
         return (self.our_candidates / self.our_seconds) / (self.their_candidates / self.their_seconds)
 
 
-def ours(model: onnx.ModelProto, trials: int, folder: Path) -> tuple[Work, list[Point], float]:
-    """Tune the model's heaviest program; its points in the order in which they were measured, and the seconds."""
+def ours(name: str, trials: int, folder: Path) -> tuple[Work, list[Point], float]:
+    """Tune one program; its points in the order in which they were measured, and the seconds."""
+    rule, make = PROGRAMS[name]
     target = find(TARGET)
-    variants = Variants(read(model, target, family_of(target), {}), TARGET, "f32")
+    variants = Variants(read(make(), target, family_of(target), {}), TARGET, "f32")
     database = Database.open(folder / "ours.db")
     run = Run(variants, database, "f32", Budget(trials=trials), seed=0, tell=lambda progress: None)
-    heaviest = max(run.states.values(), key=lambda state: state.work.flops)
-    run.states = {heaviest.key: heaviest}
+    (chosen,) = [state for state in run.states.values() if state.work.task.space.rule == rule]
+    run.states = {chosen.key: chosen}
     started = time.perf_counter()
     runner = measure.open_runner(TARGET)
     run.search(runner)
     seconds = time.perf_counter() - started
     runner.close()
-    points = [record.point for record in database.records(heaviest.key) if record.failure is None]
+    points = [record.point for record in database.records(chosen.key) if record.failure is None]
     database.close()
-    return heaviest.work, points, seconds
+    return chosen.work, points, seconds
 
 
 def theirs(program: tirx.PrimFunc, trials: int, folder: Path) -> tuple[tirx.PrimFunc | None, int, int, float]:
@@ -182,7 +189,7 @@ class Harness:
 
 def compare(name: str, trials: int, folder: Path) -> Outcome:
     """Tune one program with both, then time what they found."""
-    work, points, our_seconds = ours(PROGRAMS[name](), trials, folder)
+    work, points, our_seconds = ours(name, trials, folder)
     scheduled, measured, failed, their_seconds = theirs(work.task.program, trials, folder)
     assert scheduled is not None, "MetaSchedule found no schedule that runs"
     harness = Harness(work, folder)

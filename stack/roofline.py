@@ -45,7 +45,7 @@ def measure(threads: int) -> Limits:
     return Limits(flops, [(size, speed) for size, speed in bandwidths])
 
 
-def best_seconds(work: Callable[[], object], budget: float = 0.25) -> float:
+def best_seconds(work: Callable[[], object], budget: float = 0.1) -> float:
     """The shortest of as many runs as fit into `budget` seconds, and at least three."""
     times: list[float] = []
     while len(times) < 3 or sum(times) < budget:
@@ -71,7 +71,7 @@ def bandwidth(size: int, threads: int, pool: ThreadPoolExecutor) -> float:
         for _ in range(again):
             np.copyto(pair[1], pair[0])
 
-    return 2 * share * threads * again / best_seconds(lambda: list(pool.map(copy, pairs)), 0.1)
+    return 2 * share * threads * again / best_seconds(lambda: list(pool.map(copy, pairs)), 0.05)
 
 
 def main(threads: int) -> None:

@@ -25,7 +25,7 @@ Key = tuple[Value, ...]
 
 COUNTABLE = 1 << 16  # points that are enumerated at most
 RANKED = 4096  # candidates that are ranked for one batch
-GENERATIONS, POPULATION, PARENTS = 4, 512, 32
+GENERATIONS, POPULATION, PARENTS = 3, 512, 32
 DIFFERENT = 0.15  # the share of a batch that the model has no say in
 CURIOSITY = 0.5  # what a standard deviation among the members of the model is worth
 

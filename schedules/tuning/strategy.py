@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from schedules.machine import Machine
-from schedules.space import Point
+from schedules.space import Point, Value
 from schedules.tuning import allocate
 from schedules.tuning.cost_model import CostModel, Ranking
 from schedules.tuning.database import Record, text_of
@@ -96,9 +96,11 @@ class Learned:
     def propose(self, state: State, count: int) -> list[Point]:
         course, space = self.course(state), state.work.task.space
         ranked: dict[str, tuple[float, Point]] = {}
+        foretold: dict[tuple[Value, ...], float] = {}
 
         def rank(points: Sequence[Point]) -> Ranking:
             ranking = self.model.rank(space, self.machine, points)
+            foretold.update(zip((tuple(point.values()) for point in points), map(float, ranking.scores), strict=True))
             order = np.argsort(-ranking.scores, kind="stable")[: count + REST]
             ranked.update((text_of(points[at]), (float(ranking.scores[at]), points[at])) for at in order)
             return ranking
@@ -107,8 +109,9 @@ class Learned:
         if not points:
             course.progress = replace(course.progress, exhausted=True)
             return points
-        scores = self.model.rank(space, self.machine, points).scores
-        course.scores.update(zip(map(text_of, points), map(float, scores), strict=True))
+        if any(tuple(point.values()) not in foretold for point in points):  # such as come before all that are ranked
+            rank(points)
+        course.scores.update((text_of(point), foretold[tuple(point.values())]) for point in points)
         rest = sorted((entry for text, entry in ranked.items() if text not in course.scores), key=lambda entry: -entry[0])[:REST]
         course.foretold = self.expected(state, [point for _, point in rest])
         course.under_way += len(points)
