@@ -31,7 +31,7 @@ def decisions(database: Database, family: str) -> list[dict[str, Any]]:
     """One line for each program and kind of machine whose best point is not the default."""
     costs: dict[tuple[str, str], dict[str, Record]] = {}
     for record in database.records():
-        if record.good and record.precision == "f32" and find(record.scope.target).family == family:
+        if record.good and record.precision == "f32" and record.unit != "cycles" and find(record.scope.target).family == family:
             points = costs.setdefault((record.program, record.scope.target), {})
             points[json.dumps(dict(record.point), sort_keys=True)] = record
     found = []

@@ -3,9 +3,9 @@
     python benchmarks/tuning.py --against metaschedule [--trials 64] [--programs conv3x3 matmul] [--json tuning.json]
 
 Both tune the same four TensorIR programs, which our graph passes make of small models, on the same machine in the same run: a convolution
-of 3x3 and one of 1x1, a depthwise convolution (between two of 1x1, which are not tuned) and a product with constant weights, all with bias and
-rectifier. Ours begins with an empty database, without the decisions that ship; MetaSchedule with its stock builder, runner and cost model,
-but with two minutes instead of half a one for a build and for a run, of which its processes need a good part to import TVM.
+of 3x3 and one of 1x1, a depthwise convolution (between two of 1x1, which are not tuned) and a product with constant weights, all with
+bias and rectifier. Ours begins with an empty database, without the decisions that ship; MetaSchedule with its stock builder, runner and
+cost model, but with two minutes instead of half a one for a build and for a run, of which its processes need a good part to import TVM.
 
 The clock of a tuner runs from the call to its last measurement. In the end all kernels are timed by our harness, one thread, taking turns;
 MetaSchedule's best is compiled by TVM's pipeline and by ours, and the quicker of the two counts for it.

@@ -3,8 +3,8 @@
     python benchmarks/zero_trials.py MODEL.onnx [MODEL.onnx ...] [--seconds 300] [--threads 1] [--database URL] [--json FILE]
 
 Each model is compiled three times: with the schedules' own defaults alone, with what ships (decisions and the cost model's predictions),
-and with what tuning it for `--seconds` found. The three libraries take turns in one run, with the pauses of `stackc bench`. Of use are models
-that what ships was not made from.
+and with what tuning it for `--seconds` found. The three libraries take turns in one run, with the pauses of `stackc bench`. Of use are
+models that what ships was not made from.
 """
 
 import argparse
