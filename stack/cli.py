@@ -52,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
         help="where results are kept: a file, or postgresql://... (default: STACK_DATABASE, or ~/.local/share/stack/tuning.db)",
     )
     added.add_argument("--dask", default="", metavar="ADDRESS", help="measure on the workers of a Dask scheduler instead of here")
+    added.add_argument(
+        "--port",
+        default="",
+        metavar="/dev/...",
+        help="flash the candidates to the board that -t names, at that serial port, and count cycles (default: instructions, in QEMU)",
+    )
     add_precision(added, "also try products of floats in bfloat16")
     added.add_argument(
         "--report", type=Path, nargs="?", const=Path(), metavar="FILE.html", help="write a page about it (default: MODEL-tuning.html)"
@@ -160,6 +166,7 @@ def tune(arguments: argparse.Namespace) -> None:
             database=arguments.database,
             precision=arguments.precision,
             dask=arguments.dask,
+            port=arguments.port,
             seed=arguments.seed,
             report=page,
             on_progress=on_progress,

@@ -1,4 +1,4 @@
-"""Count Cortex-M candidates: as many at once as there are cores in QEMU, or one after the other on a board that is attached.
+"""Count Cortex-M candidates in QEMU, as many at once as there are cores.
 
 job, point -> [firmware: apply, C, arm-gcc, QEMU, compare] -> Measurement
 """
@@ -22,19 +22,19 @@ NICE = 10
 
 
 class CortexMRunner:
-    """`port` is the serial port of the board that `target` describes; where it is empty QEMU stands in for the core."""
+    """QEMU stands in for the core of `target`, whatever board that is."""
 
-    def __init__(self, target: Target, port: str = "", rules: str = "", *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    unit = "instructions"
+
+    def __init__(self, target: Target, rules: str = "", *, answer_seconds: float = ANSWER_SECONDS) -> None:
         toolchain.find_newlib()
-        if not port:
-            qemu.find_qemu()
-        cores = [1] if port else sorted(os.sched_getaffinity(0))
-        self.unit = "cycles" if port else "instructions"
-        self.device = f"{target.name} at {port}" if port else f"{target.codegen['mcpu']} in QEMU"
+        qemu.find_qemu()
+        cores = sorted(os.sched_getaffinity(0))
+        self.device = f"{target.codegen['mcpu']} in QEMU"
         self.parallel = 1 + len(cores)
         self.ledger = Ledger(self.device)
         limits = [Limits(SECONDS, physical_memory() // 2, (), NICE) for _ in cores]
-        self.counters = Pool("stack.measure.firmware", Setup(target, self.ledger.folder, rules, port, answer_seconds), limits)
+        self.counters = Pool("stack.measure.firmware", Setup(target, self.ledger.folder, rules, answer_seconds), limits)
 
     def submit(self, job: Job, point: Point, best: float) -> Future[Measurement]:
         """Build, run, compare and count one point. A count is exact: `best` is of no use."""

@@ -6,11 +6,15 @@ from targets.registry import family_of, find
 
 
 def open_runner(target: str, threads: int = 1, dask: str = "", port: str = "") -> Runner:
-    """What measures candidates for `target`; `threads` is how many cores one of them computes with, `port` the serial port of a
-    microcontroller's board, `dask` the address of a cluster's scheduler.
+    """What measures candidates for `target`; `threads` is how many cores one of them computes with, `port` the serial port of the board
+    that `target` is, `dask` the address of a cluster's scheduler.
 
     StackError where nothing here can measure it.
     """
+    if port:
+        from stack.measure.board import BoardRunner
+
+        return BoardRunner(find(target), port)
     if dask:
         from stack.measure.dask import DaskRunner
 
@@ -24,5 +28,5 @@ def open_runner(target: str, threads: int = 1, dask: str = "", port: str = "") -
     if container == "c":
         from stack.measure.cortex_m import CortexMRunner
 
-        return CortexMRunner(machine, port)
+        return CortexMRunner(machine)
     raise StackError(f"nothing measures candidates for '{machine.name}' yet")

@@ -41,7 +41,7 @@ Outputs = Sequence[Mapping[str, Array]]
 @dataclass(frozen=True)
 class Checked:
     """`dropped` names the programs whose decision spoilt outputs and was taken back, `slower` those that one made slower in the model;
-    `before` and `after` are in milliseconds, or instructions."""
+    `before` and `after` are in `unit`: ms, or of firmware cycles on the board or instructions in QEMU."""
 
     before: float
     after: float
@@ -50,6 +50,7 @@ class Checked:
     dropped: Sequence[str] = ()
     choices_dropped: bool = False
     slower: Sequence[str] = ()
+    unit: str = "ms"
 
 
 class Some(Decisions):
@@ -63,7 +64,7 @@ class Some(Decisions):
 
 @dataclass
 class Check:
-    """One model, its graph as it is (`module`) and as it was chosen (`chosen`)."""
+    """One model, its graph as it is (`module`) and as it was chosen (`chosen`). With `port` it is timed on the board that is there."""
 
     graph: Graph
     module: tvm.IRModule
@@ -72,6 +73,7 @@ class Check:
     precision: str
     model: Path | None
     shapes: Mapping[str, Sequence[int]]
+    port: str = ""
     threads: int = field(default_factory=lambda: checked_threads(None))
 
     def run(self) -> Checked:
@@ -106,11 +108,12 @@ class Check:
         libraries = {"before": untuned, "after": self.library(self.chosen, keep)}
         if self.chosen is not self.module:
             libraries["as it was"] = self.library(self.module, keep)
-        took = self.times(libraries, inputs[0])
+        took, unit = self.times(libraries, inputs[0])
         if took.get("as it was", took["after"]) < took["after"]:  # what the sum over programs promised is not so
             choices_dropped, took["after"], libraries["after"] = True, took["as it was"], libraries["as it was"]
         before, after, tuned = took["before"], took["after"], libraries["after"]
-        return Checked(before, after, worst([tuned.run(arrays) for arrays in inputs], reference), said, dropped, choices_dropped, slow)
+        difference = worst([tuned.run(arrays) for arrays in inputs], reference)
+        return Checked(before, after, difference, said, dropped, choices_dropped, slow, unit)
 
     def drop_slower(self, keep: frozenset[str], names: Mapping[str, str], arrays: Mapping[str, Array]) -> list[str]:
         """Take back decisions that cost more between their neighbours than the default does, and the next best ones that do."""
@@ -147,12 +150,30 @@ class Check:
             return plain, "the untuned library"
         return outputs, "ONNX Runtime"
 
-    def times(self, libraries: Mapping[str, Library], arrays: Mapping[str, Array]) -> dict[str, float]:
-        """Milliseconds of each, taking turns; instructions of firmware, of which one run says it."""
+    def times(self, libraries: Mapping[str, Library], arrays: Mapping[str, Array]) -> tuple[dict[str, float], str]:
+        """What each takes, and the unit: milliseconds, taking turns; of firmware, of which one run says it, cycles or instructions."""
+        if self.port:
+            try:
+                return {name: self.cycles(library, arrays) for name, library in libraries.items()}, "cycles"
+            except StackError:  # it does not fit there, or the board is gone: QEMU says as much as it can
+                pass
         if self.graph.family.container == "c":
-            return {name: sum(library.profile(arrays)) for name, library in libraries.items()}
+            return {name: sum(library.profile(arrays)) for name, library in libraries.items()}, "instructions"
         runs = {name: partial(outputs_of, library) for name, library in libraries.items()}
-        return {name: median(took) for name, took in interleave(runs, arrays).items()}
+        return {name: median(took) for name, took in interleave(runs, arrays).items()}, "ms"
+
+    def cycles(self, library: Library, arrays: Mapping[str, Array]) -> float:
+        """Of one run on the board, which is flashed with the library for it."""
+        from targets.cortex_m import flash
+        from targets.cortex_m.attached import Attached
+        from targets.cortex_m.protocol import RESTART
+
+        board = Attached(self.graph.target, self.port)
+        try:
+            elf = flash.build_firmware(library.folder, library.manifest, board.board, harness=True)
+            return float(board.start(elf, library.manifest).run(library.arrays(arrays), RESTART).count)
+        finally:
+            board.close()
 
     def drop(self, key: str, why: str) -> None:
         scope = Decisions(self.graph.target).scope

@@ -33,17 +33,25 @@ class Run:
     """States of all tasks, filled with what was measured before."""
 
     def __init__(
-        self, variants: Variants, database: Database, precision: str, budget: Budget, seed: int, tell: Callable[[Progress], None]
+        self,
+        variants: Variants,
+        database: Database,
+        precision: str,
+        budget: Budget,
+        seed: int,
+        tell: Callable[[Progress], None],
+        on_board: bool = False,
     ) -> None:
         target = variants.graph.target
         self.variants, self.database, self.precision, self.budget, self.tell = variants, database, precision, budget, tell
         self.scope = scope_of(target)
         self.seconds_are_costs = variants.graph.family.container == "native"
-        self.unit = "seconds" if self.seconds_are_costs else "instructions"
+        self.unit = "seconds" if self.seconds_are_costs else "cycles" if on_board else "instructions"
+        self.outranked = False  # a board said what costs how much, and QEMU counts now
         self.limits: Limits | None = None
         self.states = {key: self.state(work, work.task.calls) for key, work in variants.base.items()}
         self.states |= {key: self.state(work, VARIANT * work.task.calls) for key, work in variants.extra.items()}
-        self.session = Session.open(database, session_key(variants.graph.key, self.scope, precision), budget, seed)
+        self.session = Session.open(database, session_key(variants.graph.key, self.scope, precision, on_board), budget, seed)
         self.strategy = Learned(target.machine, CostModel.load(tuned_folder(target.family)), seed)
         self.began, self.resumed_at = time.monotonic(), self.session.trials
         self.failures: Counter[str] = Counter()
@@ -51,6 +59,9 @@ class Run:
     def state(self, work: Work, weight: float) -> State:
         state = State(work, weight)
         for record in self.database.records(work.task.key, self.scope):
+            if record.unit != self.unit:
+                self.outranked |= record.unit == "cycles"
+                continue
             point = adapted(record.point, work.task.space)
             if work.task.space.holds(point) and allowed(point, self.precision):
                 state.learn(replace(record, point=point))
@@ -59,7 +70,7 @@ class Run:
 
     def search(self, runner: Runner) -> str:
         """Measure until the budget is used or nothing is to be gained."""
-        self.unit = runner.unit
+        assert runner.unit == self.unit, "costs are compared with those that are known"
         if self.seconds_are_costs:
             limits = measure(threads=1)  # on a busy machine that may say too little
             self.limits = Limits(max(limits.flops, self.variants.graph.target.machine.peak_flops), limits.bandwidths)
@@ -71,7 +82,7 @@ class Run:
         rounds = Rounds(
             states=list(self.states.values()),
             runner=runner,
-            make=lambda state, point, measurement: self.record(state, point, measurement, runner.unit),
+            make=self.record,
             keep=self.database.record,
             strategy=self.strategy,
             budget=self.budget,
@@ -99,7 +110,7 @@ class Run:
         self.session.save()
         self.session.save_log(now=True)
 
-    def record(self, state: State, point: Point, measurement: Measurement, unit: str) -> Record:
+    def record(self, state: State, point: Point, measurement: Measurement) -> Record:
         failed = measurement.failure is not None or not math.isfinite(measurement.cost)
         if measurement.failure:
             self.failures[measurement.failure] += 1
@@ -109,7 +120,7 @@ class Run:
             scope=self.scope,
             point=point,
             cost=None if failed else measurement.cost,
-            unit=unit,
+            unit=self.unit,
             spread=0.0 if failed else measurement.spread,
             settled=measurement.settled,
             failure=measurement.failure,
@@ -172,9 +183,11 @@ class Run:
         return self.variants.cost({key: state.default or cost for key, cost in self.known().items() for state in [self.states[key]]}, {})
 
     def choose(self) -> dict[str, str]:
-        """The cheapest way through the graph, which compiling takes from then on."""
+        """The cheapest way through the graph, which compiling takes from then on; as on the board, where it was measured there."""
         if not self.variants.places:
             return {}
+        if self.outranked and (decided := self.database.graph(self.variants.graph.key, self.scope)) is not None:
+            return decided
         return self.keep_choices(self.variants.cheapest(self.known())[0])
 
     def keep_choices(self, choices: dict[str, str]) -> dict[str, str]:
@@ -183,7 +196,8 @@ class Run:
 
     def about(self, model: str, target: str, choices: Mapping[str, str]) -> About:
         """All that the page shows, as the database has it now."""
-        records = sorted((record for key in self.states for record in self.database.records(key, self.scope)), key=lambda each: each.moment)
+        known = (record for key in self.states for record in self.database.records(key, self.scope))
+        records = sorted((record for record in known if record.unit == self.unit), key=lambda each: each.moment)
         return About(
             model=model,
             target=target,

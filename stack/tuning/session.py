@@ -18,8 +18,9 @@ EVERY = 5.0  # seconds between writes of the log
 MOST_LINES = 4000  # of each kind that the log keeps
 
 
-def session_key(graph: str, scope: Scope, precision: str) -> str:
-    return hashlib.sha256(json.dumps([graph, asdict(scope), precision]).encode()).hexdigest()[:32]
+def session_key(graph: str, scope: Scope, precision: str, on_board: bool = False) -> str:
+    told = [graph, asdict(scope), precision, *["board"] * on_board]  # a board's costs are others than QEMU's
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
 @dataclass

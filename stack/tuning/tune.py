@@ -28,6 +28,7 @@ from stack.tuning.page import write as write_page
 from stack.tuning.progress import Progress, TaskRow
 from stack.tuning.run import Run
 from targets.registry import family_of, find
+from targets.target import Target
 
 TRIALS_A_PROGRAM = 24  # where nobody says how many trials there are
 MOST_TRIALS = 1000
@@ -72,6 +73,7 @@ def tune(
     database: str | Path | None = None,
     precision: str = "f32",
     dask: str = "",
+    port: str = "",
     seed: int = 0,
     report: str | Path | None = None,
     on_progress: Tell | None = None,
@@ -81,7 +83,8 @@ def tune(
     It ends when `trials` candidates were measured or `seconds` are over (without either: 24 trials for each program, 1000 at most), or
     earlier when the gain that is left is not worth more. Ctrl-C ends it too; what was measured stays, and the same call goes on from there.
     `database` is a file or a URL (default: what STACK_DATABASE names, or ~/.local/share/stack/tuning.db). `dask` is the address of a
-    scheduler whose workers measure instead of this machine. `precision` "bf16" also tries products in bfloat16. `report`
+    scheduler whose workers measure instead of this machine, `port` the serial port of the board that `target` names, which is flashed with
+    the candidates and counts their cycles. `precision` "bf16" also tries products in bfloat16. `report`
     names an HTML file to write about it, with 0 trials about what was measured before. `on_progress` is told after each measurement.
     At the end the whole model runs with what was decided, and a decision that spoils its outputs is dropped.
     StackError says what the caller can mend.
@@ -95,6 +98,8 @@ def tune(
     family = family_of(machine)
     if family.container == "cuda":
         raise StackError(f"nothing measures kernels for '{target}', so that it cannot be tuned", hint="x86 and Cortex-M targets can be")
+    if port:
+        check_port(machine, dask, port)
     store = Database.open(to_write(database))
     try:
         tell(Progress("import"))
@@ -103,14 +108,14 @@ def tune(
         if budget == Budget():
             tunable = sum(work.task.space.size > 1 for work in variants.base.values())
             budget = Budget(min(MOST_TRIALS, TRIALS_A_PROGRAM * max(tunable, 1)))
-        run = Run(variants, store, precision, budget, seed, tell)
-        stopped = search(run, lambda: measure.open_runner(target, dask=dask))
+        run = Run(variants, store, precision, budget, seed, tell, on_board=bool(port))
+        stopped = search(run, lambda: measure.open_runner(target, dask=dask, port=port))
         choices = run.choose()
         checked = None
         if stopped != INTERRUPTED and budget.trials != 0:
             tell(run.progress("check"))
             file = Path(model) if isinstance(model, str | Path) else None
-            check = Check(graph, variants.module, chosen_module(variants, choices), store, precision, file, shapes or {})
+            check = Check(graph, variants.module, chosen_module(variants, choices), store, precision, file, shapes or {}, port)
             try:
                 checked = check.run()
                 run.finish(stopped)
@@ -158,6 +163,15 @@ def search(run: Run, open_runner: Callable[[], Runner]) -> str:
 def chosen_module(variants: Variants, choices: Mapping[str, str]) -> tvm.IRModule:
     """The graph's programs with those choices."""
     return variants.graph.programs(Choices(choices)) if choices else variants.module
+
+
+def check_port(machine: Target, dask: str, port: str) -> None:
+    """StackError where nothing can be measured at that port, before a model is read for nothing."""
+    from targets.cortex_m.attached import Attached
+
+    if dask:
+        raise BadInput("a board is measured where it is attached, not over a cluster", hint="give one of the port and the Dask scheduler")
+    Attached(machine, port).close()
 
 
 def checked_budget(trials: int | None, seconds: float | None) -> Budget:

@@ -180,7 +180,7 @@ def show_result(result: "TuneResult", command: str) -> None:
 def show_check(out: Console, result: "TuneResult") -> None:
     checked = result.checked
     assert checked is not None
-    unit = "ms" if result.unit == "seconds" else result.unit
+    unit = checked.unit
     before, after = (f"{value:,.3f}" if unit == "ms" else f"{value:,.0f}" for value in (checked.before, checked.after))
     out.print(f"model      {after} {unit}, untuned {before} {unit} ({checked.before / checked.after:.2f}x)")
     out.print(f"outputs    at most {checked.difference:.1e} of their largest value from {checked.reference}")

@@ -28,11 +28,15 @@ MOUNTS = ("/media/*/{0}", "/media/{0}", "/run/media/*/{0}", "/Volumes/{0}")
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that flashes boards: what installs it, what mostly helps when it fails, and the commands for a firmware."""
+    """A program that flashes boards: what installs it, what mostly helps when it fails, and the commands for a firmware.
+
+    `by_probe` is whether it writes through a debug probe, so that nobody must press a button each time.
+    """
 
     install: str
     remedy: str
     commands: Callable[[Board, Path, str], Sequence[Command]]
+    by_probe: bool = False
 
 
 def pyocd(board: Board, elf: Path, _port: str) -> Sequence[Command]:
@@ -57,8 +61,8 @@ def picotool(board: Board, elf: Path, _port: str) -> Sequence[Command]:
 
 
 TOOLS = {
-    "pyocd": Tool("pip install pyocd", "connect the board's debug USB socket; `pyocd list` shows the probes that it sees", pyocd),
-    "openocd": Tool("apt-get install openocd", "connect the board's ST-LINK USB socket", openocd),
+    "pyocd": Tool("pip install pyocd", "connect the board's debug USB socket; `pyocd list` shows the probes that it sees", pyocd, True),
+    "openocd": Tool("apt-get install openocd", "connect the board's ST-LINK USB socket", openocd, True),
     "bossac": Tool(
         "Arduino's own: arduino-cli core install arduino:mbed_nano brings it, add its folder to PATH",
         "press the board's reset button twice, which starts its bootloader, and name the port with --port",
@@ -116,6 +120,11 @@ def plan(
     """
     board = flashable(find(name))
     elf = build_firmware(folder.absolute(), manifest, board, harness)
+    return commands(board, elf, port, dry)
+
+
+def commands(board: Board, elf: Path, port: str = "", dry: bool = False) -> Sequence[Command]:
+    """What puts the firmware `elf`, beside which are its .bin and .uf2, into the flash of `board`."""
     tool = board.flash_with["tool"]
     if tool == "bossac" and not port:
         port = port_or_name(board) if dry else find_port(board.name, board.flash_with["port"])

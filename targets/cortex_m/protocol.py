@@ -30,6 +30,14 @@ STATUS = {1: "a pointer is null", 2: "the arena is not aligned"}
 ANSWER = struct.Struct("<i4I")
 
 
+class Fault(StackError):
+    """The firmware faulted, and said so."""
+
+
+class NoAnswer(StackError):
+    """The device said nothing for too long."""
+
+
 class Link(Protocol):
     """Bytes to and from one device. `receive` returns exactly `count` bytes, or raises StackError once nothing came for too long."""
 
@@ -67,7 +75,7 @@ def read_frame(link: Link) -> tuple[int, bytes]:
     if checksum != zlib.crc32(payload, zlib.crc32(head)):
         raise StackError("an answer of the device arrived damaged", at=link.at, hint="check the cable, and that the speeds are the same")
     if head[2] == FAULT:
-        raise StackError(payload.decode(errors="replace").strip(), at=link.at)
+        raise Fault(payload.decode(errors="replace").strip(), at=link.at)
     return head[2], payload
 
 
@@ -90,6 +98,8 @@ class Session:
             frame(RUN, struct.pack("<2I", flags, first_step) + b"".join(np.ascontiguousarray(array).tobytes() for array in inputs))
         )
         kind, payload = read_frame(self.link)
+        while kind == HELLO:  # to a question that was asked before the device listened
+            kind, payload = read_frame(self.link)
         if kind != OUTPUTS:
             raise StackError("the inputs arrived damaged at the device", at=self.link.at, hint="check the cable, and run again")
         status, count, stack, whole, steps = ANSWER.unpack_from(payload)

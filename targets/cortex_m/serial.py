@@ -1,10 +1,12 @@
 """The link to a board at a serial port, through pyserial (the extra `serial`)."""
 
+import termios
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
 from stack.errors import StackError, ToolMissing
+from targets.cortex_m.protocol import NoAnswer
 
 
 def pyserial() -> ModuleType:
@@ -16,6 +18,9 @@ def pyserial() -> ModuleType:
     return serial
 
 
+FAILURES = (OSError, termios.error)  # of a port that is gone; pyserial's own are OSErrors
+
+
 class SerialLink:
     """Bytes over `port` at `speed` baud. `timeout` is how many seconds the board may take for one answer."""
 
@@ -24,29 +29,37 @@ class SerialLink:
         serial = pyserial()
         try:
             self.port = serial.Serial(port, speed, timeout=timeout, write_timeout=timeout)
-        except (serial.SerialException, OSError) as error:
+            self.port.reset_input_buffer()
+        except FAILURES as error:
             raise StackError(f"the serial port cannot be opened: {error}", at=port, hint=f"the ports here are {listed()}") from None
-        self.port.reset_input_buffer()
 
     def send(self, data: bytes) -> None:
         try:
             self.port.write(data)
             self.port.flush()
-        except pyserial().SerialException as error:
+        except FAILURES as error:
             raise StackError(f"the serial port does not take data: {error}", at=self.at, hint="is the board still connected?") from None
 
     def receive(self, count: int) -> bytes:
         try:
             received = self.port.read(count)
-        except pyserial().SerialException as error:
+        except FAILURES as error:
             raise StackError(f"the serial port gives no data: {error}", at=self.at, hint="is the board still connected?") from None
         if len(received) < count:
-            raise StackError(
-                f"the board gave no answer within {self.timeout:g} s",
+            raise NoAnswer(
+                f"the board gave no answer within {self.timeout:.3g} s",
                 at=self.at,
                 hint="`stackc flash DIR --board NAME --harness` puts a program there that answers; is it the right port?",
             )
         return bytes(received)
+
+    def allow(self, seconds: float) -> None:
+        """So long may each further answer take."""
+        self.timeout = self.port.timeout = self.port.write_timeout = seconds
+
+    def cancel(self) -> None:
+        """Let a `receive` in another thread end at once."""
+        self.port.cancel_read()
 
     def close(self) -> None:
         self.port.close()

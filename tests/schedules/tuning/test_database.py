@@ -218,6 +218,19 @@ def test_what_is_no_database_of_ours_is_refused(tmp_path: Path) -> None:
         Database.open(tmp_path / "absent" / "tuning.db")
 
 
+def test_what_a_board_took_goes_before_what_qemu_counted(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "t.db")
+    database.record(replace(record(10.0, tile=2), unit="instructions"))
+    best = database.best(PROGRAM, SCOPE)
+    assert best is not None
+    assert best.unit == "instructions"
+    for cost, tile in ((300.0, 2), (200.0, 4)):
+        database.record(replace(record(cost, tile=tile), unit="cycles"))
+    best = database.best(PROGRAM, SCOPE)
+    assert best is not None
+    assert (best.cost, best.unit, best.point["tile"]) == (200.0, "cycles", 4)
+
+
 def test_urls_that_lead_nowhere() -> None:
     with pytest.raises(StackError, match="not a database's URL"):
         Database.open("nonsense://there/it")

@@ -23,6 +23,14 @@ def add_one(x: T.Buffer((N,), "float32"), y: T.Buffer((N,), "float32")):
 
 
 @T.prim_func(s_tir=True)
+def add_one_to_few(x: T.Buffer((8,), "float32"), y: T.Buffer((8,), "float32")):
+    for i in range(8):
+        with T.sblock("y"):
+            v = T.axis.spatial(8, i)
+            y[v] = x[v] + T.float32(1)
+
+
+@T.prim_func(s_tir=True)
 def add_two(x: T.Buffer((N,), "float32"), y: T.Buffer((N,), "float32")):
     for i in range(N):
         with T.sblock("y"):
@@ -100,18 +108,33 @@ def fails(program: tirx.PrimFunc, _machine: Machine) -> Space | None:
 
 
 C = """static void KERNEL(const float *x, float *y) {
-  for (int i = 0; i < 4096; i++)
+  for (int i = 0; i < COUNT; i++)
     y[i] = x[i] + BODY;
 }
 """
-BODIES = {"good": "1", "wrong": "2", "does not compile": "(", "faults": "*(volatile float *)0xF0000000u", "hangs": "({ for (;;) {} 1; })"}
+ON_BOARD = "((unsigned)KERNEL & 0x08000000u)"  # where the flash of an STM32 begins; of QEMU's own boards it is at 0
+BODIES = {
+    "good": "1",
+    "good too": "1.0f",
+    "wrong": "2",
+    "does not compile": "(",
+    "faults": "*(volatile float *)0xF0000000u",
+    "hangs": "({ for (;;) {} 1; })",
+    "wrong on the board": f"({ON_BOARD} ? 2 : 1)",
+    "hangs on the board": f"({{ while {ON_BOARD} {{}} 1; }})",
+    "faults on the board": f"({ON_BOARD} ? *(volatile float *)0xF0000000u : 1)",
+}
 
 
-def fails_on_a_core(program: tirx.PrimFunc, _machine: Machine) -> Space:
+def fails_on_a_core(program: tirx.PrimFunc, _machine: Machine) -> Space | None:
+    if len(program.params) != 2:
+        return None
+
     def apply(point: Point) -> Schedule:
         if point["way"] == "raises":
             raise ValueError("this point\nis no schedule")
-        return as_schedule(program, Kernel(C.replace("BODY", BODIES[str(point["way"])]), 0))
+        text = C.replace("BODY", BODIES[str(point["way"])]).replace("COUNT", str(int(program.params[0].shape[0])))
+        return as_schedule(program, Kernel(text, 0))
 
     return Space("fails", {"way": "good"}, apply, {"way": (*BODIES, "raises")})
 

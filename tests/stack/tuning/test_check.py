@@ -67,7 +67,7 @@ def test_a_decision_that_spoils_the_model_is_dropped_and_named(tmp_path, monkeyp
         return library
 
     monkeypatch.setattr(checks, "build", build)
-    monkeypatch.setattr(Check, "times", lambda self, libraries, arrays: dict.fromkeys(libraries, 1.0))
+    monkeypatch.setattr(Check, "times", lambda self, libraries, arrays: (dict.fromkeys(libraries, 1.0), "ms"))
     checked = Check(graph, module, module, database, "f32", None, {}, threads=1).run()
     assert checked.dropped == [works[-1].task.name]
     assert checked.difference < 1e-6

@@ -47,7 +47,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, runner: FakeRunner) -> FakeRunner:
-    monkeypatch.setattr(stack.measure, "open_runner", lambda target, dask="": runner, raising=False)
+    monkeypatch.setattr(stack.measure, "open_runner", lambda target, **_: runner, raising=False)
     return runner
 
 
@@ -117,7 +117,7 @@ runs.measure = lambda threads: Limits(1e11, [(1 << 40, 1e10)])
 def before(count):
     if count == 17:
         os.kill(os.getpid(), signal.SIGKILL)
-stack.measure.open_runner = lambda target, dask="": FakeRunner(before=before)
+stack.measure.open_runner = lambda target, **_: FakeRunner(before=before)
 stack.tune(convolutions(), trials=40, database=sys.argv[1])
 """
 
