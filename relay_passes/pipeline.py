@@ -9,6 +9,7 @@ from relay_passes.block_layout import block_layout
 from relay_passes.bytes.lower_bytes import lower_bytes
 from relay_passes.bytes.quantize import lower_dequantize, lower_quantize
 from relay_passes.bytes.separate_dequantize import separate_dequantize
+from relay_passes.bytes.stay_real import stay_real
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.channels_first import channels_first
 from relay_passes.choices import Choices
@@ -45,11 +46,12 @@ def cpu_passes(machine: Machine, choices: Choices) -> list[Pass]:
         *simplify(widen_half, lower_bytes(machine, choices), channels_first),
         fuse_attention(machine, choices),  # once scales and transposes have settled
         fold_transposes,  # the ones that it adds meet the ones that it leaves
-        block_layout(machine.lanes()),  # after the folding, which knows plain layouts only
+        block_layout(machine.lanes(), choices),  # after the folding, which knows plain layouts only
         t.CanonicalizeBindings(),
         share_subexpressions,  # one conversion between layouts serves every reader
         flatten_reductions,  # layouts are settled: what is innermost now stays so
         separate_dequantize,  # what is read as bytes becomes real numbers where they are used
+        stay_real,  # once each dequantize has one reader
         t.CanonicalizeBindings(),
         *to_programs(
             {

@@ -11,6 +11,7 @@ from schedules.cpu.dot_depthwise import dot_depthwise
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
 from schedules.cpu.matmul import packed_matmul
+from schedules.cpu.max_of_bytes import max_of_bytes
 from schedules.cpu.packed_batch import packed_batch
 from schedules.cpu.reduction import reduction
 from schedules.cpu.softmax_of_bytes import softmax_of_bytes
@@ -19,6 +20,7 @@ RULES = [
     dot_conv2d,
     dot_depthwise,
     dot_batch_matmul,
+    max_of_bytes,
     conv2d,
     conv2d_plane,
     depthwise,
