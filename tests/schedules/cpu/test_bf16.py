@@ -8,14 +8,18 @@ import pytest
 import tvm
 from tvm import tirx
 
+import stack
 from schedules.cpu.bf16 import pack_pairs, precisions, to_bf16
 from schedules.machine import Machine
 from schedules.space import Point
 from schedules.tuning.features import featurize
+from stack.decide import Decisions
 from stack.emit import kernels
 from targets.x86.detect import cpu_flags
 from tests.schedules.cpu import programs
+from tests.schedules.cpu.convolutions import NONE, Conv, reference
 from tests.schedules.cpu.programs import AVX2, AVX512, MACHINES, aligned, floats, run, space
+from tests.schedules.cpu.test_conv2d import model, values
 from tests.schedules.cpu.test_matmul import layer
 
 PLAIN = replace(MACHINES[-1], reduced_precision=True)
@@ -118,3 +122,35 @@ def test_the_instruction_stands_in_the_place_of_the_call(tmp_path):
     scheduled = chosen.apply({**chosen.default, "precision": "bf16_dot"}).mod["main"].with_attr("global_symbol", "kernel")
     kernels.build_object(scheduled, tvm.target.Target({"kind": "llvm", "mcpu": "cooperlake"}), tmp_path / "kernel.o")
     assert b"stack_bf16" not in (tmp_path / "kernel.o").read_bytes()
+
+
+CONVOLUTIONS = [
+    Conv(40, 36, kernel=(1, 1), padding=NONE, strides=(2, 2)),
+    Conv(16, 24, w=12, padding=NONE, strides=(2, 1)),
+    Conv(33, 64, h=4, w=5, kernel=(1, 1), padding=NONE, n=2), Conv(24, 1000, h=1, w=1, kernel=(1, 1), padding=NONE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("precision", "machine"), MODES)
+def test_a_convolution_as_a_product_takes_the_same_precisions(precision, machine, monkeypatch):
+    """Whatever its strides and its channels, which lie in blocks."""
+    taken = []
+
+    def product(_self, _program, space):
+        sizes = {"tile_h": 1, "tile_w": min(2, *space.knobs.get("tile_w", (1,))[-1:]), "tile_k": 1, "parts": 1}
+        point = {**space.default, **sizes, "algorithm": "product", "precision": precision}
+        if not space.holds(point):  # another program than a convolution
+            return space.default, "default"
+        taken.append(point)
+        return point, "default"
+
+    monkeypatch.setattr(Decisions, "decide", product)
+    target = "x86-avx512-bf16" if precision == "bf16_dot" else "x86-avx2" if machine.vector_bytes == 32 else "x86-avx512"
+    library = stack.compile(model(CONVOLUTIONS), target, threads=2, precision="bf16")
+    assert len(taken) == len(CONVOLUTIONS)
+    images = {f"x{index}": values(conv.image, 100 + index) for index, conv in enumerate(CONVOLUTIONS)}
+    results = library.run(images)
+    for index, conv in enumerate(CONVOLUTIONS):
+        x, w = images[f"x{index}"], values(conv.weight, index)
+        expected = reference(rounded(x) if precision == "bf16_dot" else x, rounded(w), conv)
+        np.testing.assert_allclose(results[f"y{index}"], expected, rtol=1e-4, atol=1e-4, err_msg=str(conv))
