@@ -51,7 +51,7 @@ with tempfile.TemporaryDirectory() as work:
 
     # 2. Tune it, here with few trials. Each candidate is built, its numbers are compared with the program's own, and it is timed. What was
     #    measured is in the database at once: stop whenever you like, and start the same command to go on.
-    result = stack.tune(file, trials=40, database=database)
+    result = stack.tune(file, trials=20, database=database)
     for row in result.rows:
         default, best = (f"{1e6 * cost:.1f} us" if cost else "not measured" for cost in (row.default, row.best))
         print(f"{row.name:24} {row.rule:14} {row.points:5} points, {row.trials:2} measured: default {default}, best {best}")

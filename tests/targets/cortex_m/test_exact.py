@@ -3,6 +3,7 @@
 The C runs on this machine, where hundreds of inputs take a second, and a few inputs of each also as firmware on QEMU's cores.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def chatter(folder: Path) -> Array:
     return np.concatenate([speech(words, folder) for words in WORDS])
 
 
+@cache
+def compiled(file: Path, core: str) -> Library:
+    """Several tests run the same ones."""
+    return stack.compile(file, core)
+
+
 def inputs_of(name: str, library: Library, folder: Path) -> Array:
     """A hundred inputs, without the batch dimension."""
     if name == "kws":
@@ -63,7 +70,7 @@ def expect_exact(file: Path, given: Array, host: HostModel, distinct: int) -> li
 @pytest.mark.parametrize(("name", "distinct"), [("ad", 60), ("kws", 200), ("ic", 60), ("vww", 30)])
 def test_mlperf_tiny(name: str, distinct: int, core: str, tmp_path: Path) -> None:
     file = mlperf(f"{name}_int8.tflite")
-    library = stack.compile(file, core)
+    library = compiled(file, core)
     given = inputs_of(name, library, tmp_path)[:, None]
     results = expect_exact(file, given, HostModel(library, tmp_path), distinct)
     if name == "kws":
@@ -77,7 +84,7 @@ def test_mlperf_tiny(name: str, distinct: int, core: str, tmp_path: Path) -> Non
 def test_streaming_wake_words(name: str, core: str, tmp_path: Path) -> None:
     """Fifty steps and more, each of three columns of features; the network hears its own word among them."""
     file = wake_word(name)
-    library = stack.compile(file, core)
+    library = compiled(file, core)
     meaning = library.manifest["quantization"][library.inputs[0].name]
     samples = np.concatenate([np.zeros(8000, np.int16), speech(name.replace("_", " "), tmp_path), np.zeros(8000, np.int16)])
     features = wake_word_features(samples, meaning["scale"], meaning["zero_point"])
@@ -91,7 +98,7 @@ def test_streaming_wake_words(name: str, core: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ad", "kws", "ic", "vww"])
 def test_firmware(name: str, core: str, tmp_path: Path) -> None:
     file = mlperf(f"{name}_int8.tflite")
-    library = stack.compile(file, core)
+    library = compiled(file, core)
     reference = Micro(file.read_bytes())
     seen = set()
     for x in inputs_of(name, library, tmp_path)[::25][:4]:
@@ -105,7 +112,7 @@ def test_firmware(name: str, core: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
 def test_a_streaming_network_keeps_its_state_on_the_device(core: str, tmp_path: Path) -> None:
     file = wake_word("okay_nabu")
-    library = stack.compile(file, core)
+    library = compiled(file, core)
     meaning = library.manifest["quantization"][library.inputs[0].name]
     features = wake_word_features(speech("okay nabu", tmp_path), meaning["scale"], meaning["zero_point"])
     reference = Micro(file.read_bytes())
