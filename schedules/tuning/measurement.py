@@ -31,7 +31,7 @@ class Job:
 class Measurement:
     """What one point of one program costs on one device, or why that cannot be said.
 
-    `cost` is the median in the runner's unit (seconds or instructions), `spread` the distance between the quartiles in the same unit;
+    `cost` is the median in the runner's unit (seconds, say, or cycles), `spread` the distance between the quartiles in the same unit;
     both are infinite where it failed. A hopeless candidate is stopped early: its cost is then of few runs, and `settled` is False.
     """
 

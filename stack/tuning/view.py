@@ -116,7 +116,8 @@ def headline(progress: Progress) -> str:
         parts.append(f"{clock(progress.left)} left at most")
     if progress.latency:
         gain = f" ({progress.start / progress.latency:.2f}x)" if progress.start else ""
-        parts.append(f"sum of all programs {cost(progress.latency, progress.unit)}, defaults {cost(progress.start, progress.unit)}{gain}")
+        now, start = (cost(value, progress.unit) for value in (progress.latency, progress.start))
+        parts.append(f"sum of all programs {now}, defaults {start}{counted(progress.unit)}{gain}")
     return ", ".join(parts)
 
 
@@ -146,6 +147,11 @@ def cost(value: float | None, unit: str) -> str:
     return f"{value * 1e6:.3g} us"
 
 
+def counted(unit: str) -> str:
+    """What numbers count that have no unit of their own."""
+    return "" if unit == "seconds" else f" {unit}"
+
+
 def clock(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -163,7 +169,8 @@ def show_result(result: "TuneResult", command: str) -> None:
     out.print(f"stopped    {result.stopped}, after {result.trials} trials in {clock(result.seconds)}")
     out.print(f"programs   {len(rows)}, {len(better)} of them quicker than their default")
     if result.latency:
-        out.print(f"sum        {cost(result.latency, result.unit)}, with the defaults {cost(result.start, result.unit)}")
+        now, start = (cost(value, result.unit) for value in (result.latency, result.start))
+        out.print(f"sum        {now}, with the defaults {start}{counted(result.unit)}")
     if result.failures:
         out.print(f"failures   {failures(result.failures)}")
     if result.choices:

@@ -1,5 +1,6 @@
 """The link to a board at a serial port, through pyserial (the extra `serial`)."""
 
+import os
 import termios
 from collections.abc import Iterable, Sequence
 from types import ModuleType
@@ -31,7 +32,8 @@ class SerialLink:
             self.port = serial.Serial(port, speed, timeout=timeout, write_timeout=timeout)
             self.port.reset_input_buffer()
         except FAILURES as error:
-            raise StackError(f"the serial port cannot be opened: {error}", at=port, hint=f"the ports here are {listed()}") from None
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            raise StackError(f"the serial port cannot be opened: {reason}", at=port, hint=f"the ports here are {listed()}") from None
 
     def send(self, data: bytes) -> None:
         try:

@@ -286,6 +286,12 @@ def test_a_peer_that_is_not_installed_comes_with_the_command(capsys, model_file,
         (["--database", "mysql://host/x"], "error: databases of the kind 'mysql' are not supported\n"),
         (["--database", "missing/folder/t.db"], "error: the tuning database cannot be opened\n  at: missing/folder/t.db\n"),
         (["--precision", "int4"], "error: argument --precision: invalid choice: 'int4'"),
+        (["--port", "/dev/ttyACM0"], "error: 'x86' is no microcontroller's board, and has no serial port\n"),
+        (["-t", "cortex-m4", "--port", "/dev/ttyACM0"], "error: 'cortex-m4' is a core and no board\n"),
+        (
+            ["-t", "nucleo-f446re", "--port", "p", "--dask", "tcp://h:1"],
+            "error: a board is measured where it is attached, not over a cluster\n",
+        ),
     ],
 )
 def test_what_tuning_refuses(words, block, capsys, model_file, tmp_path, monkeypatch):
