@@ -19,9 +19,5 @@ class Counts:
     failures: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def builds_per_minute(self) -> float:
-        return 60 * self.builds / self.seconds if self.seconds else 0.0
-
-    @property
     def measures_per_minute(self) -> float:
         return 60 * self.measures / self.seconds if self.seconds else 0.0
