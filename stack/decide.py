@@ -187,9 +187,10 @@ def predicted(family: str, space: Space, machine: Machine) -> Point | None:
 
 
 def of_default_precision(space: Space) -> Space:
+    """The points to rank; the one for any constants may be of another precision."""
     if "precision" not in space.knobs:
         return space
-    return replace(space, knobs={**space.knobs, "precision": (space.default["precision"],)})
+    return replace(space, knobs={**space.knobs, "precision": (space.default["precision"],)}, otherwise=None)
 
 
 def neighbours(space: Space, point: Point) -> list[Point]:

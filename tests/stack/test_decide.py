@@ -112,7 +112,7 @@ def test_all_ways_to_compute_in_a_precision_are_for_those_who_ask_for_it(databas
 
 
 def test_what_ships_and_what_is_foretold_keep_the_precision_of_the_default(database, tmp_path, monkeypatch):
-    three = space(precision=("bf16", "f32", "bf16_dot"), tile=(1, 2, 4))
+    three = replace(space(precision=("bf16", "f32", "bf16_dot"), tile=(1, 2, 4)), otherwise={"precision": "f32", "tile": 1})
     monkeypatch.setattr(decide, "model_of", lambda folder: Foretelling(1.0, 0.1))
     asking = Decisions(TARGET, database, precision="bf16")
     assert asking.decide(program(), three) == ({"precision": "bf16", "tile": 4}, "predicted")
