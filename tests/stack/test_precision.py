@@ -89,7 +89,7 @@ def test_dot_products_of_the_cpu_are_near_float32_too(expected, monkeypatch):
 def test_the_command_line_allows_it_and_refuses_others(tmp_path, capsys):
     file = tmp_path / "network.onnx"
     onnx.save(network(), file)
-    words = [str(file), "-t", "x86-avx2", "--untuned"]
+    words = [str(file), "-t", "x86-avx2"]
     assert cli.main(["compile", *words, "--precision", "bf16", "-o", str(tmp_path / "out")]) == 0
     manifest = stack.load(tmp_path / "out").manifest
     assert manifest["precision"] == "bf16"
