@@ -100,6 +100,8 @@ def tune(
         raise StackError(f"nothing measures kernels for '{target}', so that it cannot be tuned", hint="x86 and Cortex-M targets can be")
     if port:
         check_port(machine, dask, port)
+    if report is not None and not Path(report).absolute().parent.is_dir():  # better now than after hours
+        raise BadInput("there is no folder for the report", at=str(Path(report).parent), hint="make it, or name another file")
     store = Database.open(to_write(database))
     try:
         tell(Progress("import"))

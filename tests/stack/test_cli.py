@@ -286,6 +286,7 @@ def test_a_peer_that_is_not_installed_comes_with_the_command(capsys, model_file,
         (["--database", "mysql://host/x"], "error: databases of the kind 'mysql' are not supported\n"),
         (["--database", "missing/folder/t.db"], "error: the tuning database cannot be opened\n  at: missing/folder/t.db\n"),
         (["--precision", "int4"], "error: argument --precision: invalid choice: 'int4'"),
+        (["--report", "/no/folder/page.html"], "error: there is no folder for the report\n  at: /no/folder\n"),
         (["--port", "/dev/ttyACM0"], "error: 'x86' is no microcontroller's board, and has no serial port\n"),
         (["-t", "cortex-m4", "--port", "/dev/ttyACM0"], "error: 'cortex-m4' is a core and no board\n"),
         (
