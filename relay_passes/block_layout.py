@@ -7,11 +7,11 @@
 
 Weights and per-channel constants are re-laid here, in numpy. Channels that do not fill their last block are padded with zero weights;
 a padded value only passes through operators that keep zeros harmless, and is cut back where it leaves the blocked part.
-Left alone: convolutions whose filters fill no more than half a block or whose groups do not divide into blocks, other dtypes than float32,
-weights that are not constant.
+Left alone: convolutions whose groups do not divide into blocks, other dtypes than float32, weights that are
+not constant, and convolutions with few filters that are cheaper in plain layout. Others that may be are left alone where that was chosen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.ir.transform import Pass
 
+from relay_passes.choices import Choices
+from relay_passes.layout_cost import PLAIN, Layer
 from relay_passes.rewrite import blank, constant
 
 ELEMENTWISE = {
@@ -28,6 +30,8 @@ ELEMENTWISE = {
 }  # fmt: skip
 IMAGE_OPERATORS = {"relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.mean", "relax.max", "relax.concat"}
 NEEDS_WHOLE_BLOCKS = {"relax.divide", "relax.exp", "relax.log", "relax.sqrt", "relax.rsqrt", "relax.power"}  # f(0) may not be finite
+
+Ways = Callable[[Layer, int, int, int], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,18 @@ def block_weight(array: np.ndarray, filters: int, channels: int, block_in: int, 
 class Blocker:
     """Re-emits one straight-line function in order, remembering which variables also exist in blocks."""
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, lanes: int, choices: Choices, ways: Ways) -> None:
+        self.lanes, self.choices, self.ways = lanes, choices, ways
         self.builder = relax.BlockBuilder()
         self.blocked: dict[relax.Var, Blocked] = {}
         self.plain: dict[relax.Var, relax.Expr] = {}
         self.wanted: set[relax.Var] = set()
+        self.kept: set[relax.Var] = set()
 
     def function(self, old: relax.Function) -> relax.Function:
         self.plain.update({param: param for param in old.params})
-        self.wanted = self.wanted_in_blocks([binding for block in old.body.blocks for binding in block.bindings])
+        bindings = [binding for block in old.body.blocks for binding in block.bindings]
+        self.wanted, self.kept = self.wanted_in_blocks(bindings), self.wanted_in_blocks(bindings, depthwise=True)
         with self.builder.function("main", list(old.params), attrs=dict(old.attrs or {})):
             with self.builder.dataflow():
                 for block in old.body.blocks:
@@ -106,14 +112,14 @@ class Blocker:
             self.builder.emit_func_output(result)
         return self.builder.finalize()["main"]
 
-    def wanted_in_blocks(self, bindings: list[relax.Binding]) -> set[relax.Var]:
-        """Variables that reach a dense convolution through operators that can stay in blocks."""
+    def wanted_in_blocks(self, bindings: list[relax.Binding], depthwise: bool = False) -> set[relax.Var]:
+        """Variables that reach a dense convolution, or one of any kind, through operators that can stay in blocks."""
         wanted: set[relax.Var] = set()
         for binding in reversed(bindings):
             call = binding.value
             if not isinstance(call, relax.Call) or not isinstance(call.op, tvm.ir.Op):
                 continue
-            if call.op.name == "relax.nn.conv2d" and int(call.attrs.groups) == 1:
+            if call.op.name == "relax.nn.conv2d" and (depthwise or int(call.attrs.groups) == 1):
                 wanted.add(call.args[0])
             elif binding.var in wanted and call.op.name in ELEMENTWISE | NEEDS_WHOLE_BLOCKS | IMAGE_OPERATORS:
                 wanted.update(relax.analysis.free_vars(call))
@@ -121,7 +127,7 @@ class Blocker:
 
     def binding(self, binding: relax.Binding) -> None:
         value = binding.value
-        blocked = self.rewrite(value, binding.var in self.wanted) if isinstance(value, relax.Call) else None
+        blocked = self.rewrite(value, binding.var in self.wanted, binding.var in self.kept) if isinstance(value, relax.Call) else None
         if blocked is not None:
             self.blocked[binding.var] = blocked
         else:
@@ -183,12 +189,12 @@ class Blocker:
 
     # One method an operator: the blocked result, or None to leave it as it is.
 
-    def rewrite(self, call: relax.Call, wanted: bool) -> Blocked | None:
+    def rewrite(self, call: relax.Call, wanted: bool, kept: bool) -> Blocked | None:
         if not isinstance(call.op, tvm.ir.Op):
             return None
         name = call.op.name
         if name == "relax.nn.conv2d":
-            return self.conv2d(call)
+            return self.conv2d(call, kept)
         if name in ELEMENTWISE or name in NEEDS_WHOLE_BLOCKS:
             return self.elementwise(call, wanted)
         handlers: dict[str, Callable[[relax.Call], Blocked | None]] = {
@@ -200,7 +206,19 @@ class Blocker:
         }
         return handlers[name](call) if name in handlers else None
 
-    def conv2d(self, call: relax.Call) -> Blocked | None:
+    def way(self, call: relax.Call, image: tuple[int, ...], weight: tuple[int, ...], kept: bool) -> str:
+        """Whether a dense convolution computes in blocks: by what was chosen, or a rough estimate."""
+        result = shape_of(call)
+        assert result is not None, "its operands have static shapes"
+        held = self.blocked.get(call.args[0])
+        few = held is None and not self.worth_blocks(image[1])
+        room_in = held.room if held else image[1] if few else room_for(image[1], self.lanes)
+        stride = (int(call.attrs.strides[0]), int(call.attrs.strides[1]))
+        layer = Layer(image, weight, result, stride, held is not None, held is None and not few, kept)
+        ways = self.ways(layer, room_in, room_for(weight[0], self.lanes), self.lanes)
+        return self.choices.choose("layout", ways, layer.like) if len(ways) > 1 else ways[0]
+
+    def conv2d(self, call: relax.Call, kept: bool) -> Blocked | None:
         """Blocked filters; the input blocked too unless it has few channels, as the first layer's image."""
         data, weight, attrs = call.args[0], call.args[1], call.attrs
         if attrs.data_layout != "NCHW" or attrs.kernel_layout != "OIHW" or not isinstance(weight, GenericConst):
@@ -210,9 +228,11 @@ class Blocker:
         array = np.from_dlpack(weight.value)
         shape = shape_of(data)
         filters, groups, lanes = array.shape[0], int(attrs.groups), self.lanes
-        if shape is None or not self.worth_blocks(filters):
+        if shape is None or (groups > 1 and not self.worth_blocks(filters)):
             return None
         depthwise = groups == shape[1] == filters
+        if groups == 1 and self.way(call, shape, array.shape, kept) == PLAIN:
+            return None
         if groups > 1 and not depthwise:
             held = self.blocked[data].room if data in self.blocked else room_for(shape[1], lanes)
             if filters // groups % lanes or array.shape[1] % lanes or held != shape[1]:
@@ -312,15 +332,15 @@ class Blocker:
         return Blocked(self.emit(joined), sum(part.channels for part in whole))
 
 
-def block_layout(lanes: int) -> Pass:
-    """The pass for vectors of `lanes` float32."""
+def block_layout(lanes: int, choices: Choices, ways: Ways = Layer.ways) -> Pass:
+    """The pass for vectors of `lanes` float32. `ways` says where a dense convolution can go, the default first."""
 
     @tvm.transform.module_pass(opt_level=0, name="block_layout")
     def run(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         new = tvm.IRModule(dict(module.functions), attrs=module.attrs)
         for name, function in module.functions.items():
             if isinstance(function, relax.Function) and straight(function):
-                new[name] = Blocker(lanes).function(function)
+                new[name] = Blocker(lanes, choices, ways).function(function)
         return new
 
     return run

@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 class Choices:
     """`decided` has an option for some places; `places` fills with all that passes ask about, in order: name -> options, default first.
 
-    A place is named by its kind and a number, in the order in which a pass comes by: attention/0, attention/1.
+    A place is named by its kind and what is `like` it: layers of one shape are one place and go the same way, wherever they are and
+    whatever is decided elsewhere. Where nothing is said it gets a number, in the order in which a pass comes by: quantized/0, quantized/1.
     """
 
     decided: Mapping[str, str] = field(default_factory=dict)
     places: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def choose(self, kind: str, options: Sequence[str]) -> str:
+    def choose(self, kind: str, options: Sequence[str], like: str = "") -> str:
         """Which of `options` to take at the next place of this kind."""
-        place = f"{kind}/{sum(name.startswith(f'{kind}/') for name in self.places)}"
-        self.places[place] = tuple(options)
-        option = self.decided.get(place, options[0])
+        place = f"{kind}/{like or sum(name.startswith(f'{kind}/') for name in self.places)}"
+        noted = self.places.setdefault(place, tuple(options))
+        option = self.decided.get(place, noted[0])
         return option if option in options else options[0]

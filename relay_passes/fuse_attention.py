@@ -77,7 +77,7 @@ def fuse_attention(machine: Machine, choices: Choices) -> Pass:
         if mask is not None and (not is_tensor(mask) or dtype(mask) != "float32" or len(shape(mask)) > len(full)):
             return None
         options = (FUSED, SEPARATE) if full[-2] >= ENOUGH_ROWS and 4 * prod(full) > machine.l1_bytes else (SEPARATE, FUSED)
-        if choices.choose(KIND, options) != FUSED:
+        if choices.choose(KIND, options, "x".join(map(str, full))) != FUSED:
             return None
         if mask is not None:
             around = [1] * (len(full) - len(shape(mask))) + list(shape(mask))

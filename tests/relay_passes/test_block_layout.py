@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -6,13 +6,22 @@ import tvm
 from tvm import relax
 
 from relay_passes.block_layout import block_layout, room_for
+from relay_passes.choices import Choices
+from relay_passes.layout_cost import Layer
 from relay_passes.lower_conv2d import lower_conv2d
 from tests.relay_passes.network import FAST_BUILD, Input, const, network, operators, random_inputs
 
 op, nn = relax.op, relax.op.nn
 Body = Callable[..., relax.Expr]
 LANES = 4  # small blocks make small networks
-block = block_layout(LANES)
+
+
+def usual(layer: Layer, _room_in: int, _room_out: int, lanes: int) -> Sequence[str]:
+    """Whatever the estimate says of networks as small as these."""
+    return ("blocked",) if layer.weight[0] > lanes // 2 else ("plain",)
+
+
+block = block_layout(LANES, Choices(), usual)
 IN = ["reshape", "permute_dims"]  # plain -> blocks
 OUT = ["permute_dims", "reshape"]  # blocks -> plain
 CUT = [*OUT, "strided_slice"]  # the same, without the padded channels
@@ -298,3 +307,35 @@ def test_numbers_stay_whatever_follows() -> None:
 def test_numbers_stay_whatever_the_other_operand() -> None:
     modules = {name: network(body, *inputs) for name, (body, inputs) in OPERANDS.items()}
     same_numbers({name: (module, block(module)) for name, module in modules.items()})
+
+
+def either(_layer: Layer, _room_in: int, _room_out: int, _lanes: int) -> Sequence[str]:
+    return ("blocked", "plain")
+
+
+def few_in_between(x: relax.Expr) -> relax.Expr:
+    return conv(nn.relu(conv(nn.relu(conv(x, 8, 3, size=3, padding=1)), 3, 8, size=3, seed=2, padding=1)), 8, 3, seed=3)
+
+
+def test_layers_that_are_alike_go_the_same_way_and_transforms_follow() -> None:
+    def body(x: relax.Expr) -> relax.Expr:
+        return conv(conv(conv(x, 8, 8), 8, 8, seed=2), 8, 8, seed=3)
+
+    before = network(body, (1, 8, 5, 5))
+    asked = Choices()
+    assert operators(block_layout(LANES, asked, either)(before)) == [*IN, *3 * ["nn.conv2d"], *OUT]
+    place = "layout/1x8x5x5 to 8x8x1x1"
+    assert asked.places == {place: ("blocked", "plain")}
+    assert operators(block_layout(LANES, Choices({place: "plain"}), either)(before)) == 3 * ["nn.conv2d"]
+
+
+def test_numbers_stay_whichever_way_each_layer_goes() -> None:
+    before = network(few_in_between, (2, 3, 7, 5))
+    asked = Choices()
+    cases = {"blocked": (before, block_layout(LANES, asked, either)(before))}
+    assert len(asked.places) == 3
+    for place in asked.places:
+        after = block_layout(LANES, Choices({place: "plain"}), either)(before)
+        assert {call.attrs.out_layout for call in calls(after) if call.op.name == "relax.nn.conv2d"} == {"NCHW", "NCHW4c"}
+        cases[place] = before, after
+    same_numbers(cases)

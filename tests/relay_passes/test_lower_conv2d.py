@@ -4,13 +4,25 @@ import numpy as np
 import pytest
 import tvm
 from tvm import relax, tirx
+from tvm.ir.transform import Pass
 
-from relay_passes.block_layout import block_layout
+from relay_passes import block_layout as layouts
+from relay_passes.choices import Choices
+from relay_passes.layout_cost import Layer
 from relay_passes.lower_conv2d import lower_conv2d
 from tests.relay_passes.network import FAST_BUILD, network
 from tests.schedules.cpu.convolutions import CONVOLUTIONS, Conv, reference
 
 nn = relax.op.nn
+
+
+def usual(layer: Layer, _room_in: int, _room_out: int, lanes: int) -> Sequence[str]:
+    """Blocks wherever there are filters for them, whatever small images are worth."""
+    return ("blocked",) if layer.weight[0] > lanes // 2 else ("plain",)
+
+
+def block_layout(lanes: int) -> Pass:
+    return layouts.block_layout(lanes, Choices(), usual)
 
 
 def values(shape: Sequence[int], seed: int) -> np.ndarray:
