@@ -11,7 +11,7 @@ demo: $(VENV)/.demo | cc
 	@$(BIN)/python -m stack.demo README.md
 
 test: $(VENV)/.dev | cc arm
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
