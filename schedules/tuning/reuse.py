@@ -67,15 +67,15 @@ class Reuse:
 
 def reuse(nest: LoopNest) -> Reuse:
     extents = [as_column(loop.extent) for loop in nest.loops]
-    whole = [spans(operand, nest.loops, extents, 0) for operand in nest.operands]
-    levels = range(len(nest.loops) + 1)
-    shapes = [[spans(operand, nest.loops, extents, level) for operand in nest.operands] for level in levels]
-    footprints = [
-        [lines(operand, shape, full) * LINE for operand, shape, full in zip(nest.operands, row, whole, strict=True)] for row in shapes
-    ]
-    pages = [sum((runs(operand, shape, full)[1] for operand, shape, full in zip(nest.operands, row, whole, strict=True)), np.zeros(()))
-             for row in shapes]  # fmt: skip
-    entered = [as_column(product(extents[:level])) for level in levels]
+    boxes = [[contiguous(shape, shapes[0]) for shape in shapes] for shapes in (spans(each, nest.loops, extents) for each in nest.operands)]
+    sizes = [boxed[0][0] * boxed[0][1] * operand.item_bytes for operand, boxed in zip(nest.operands, boxes, strict=True)]
+    footprints, pages = [], []
+    for level in range(len(nest.loops) + 1):
+        runs = [boxed[level] for boxed in boxes]
+        footprints.append([lines(operand, *run) * LINE for operand, run in zip(nest.operands, runs, strict=True)])
+        touched = [pages_of(operand, *run, whole) for operand, run, whole in zip(nest.operands, runs, sizes, strict=True)]
+        pages.append(sum(touched, np.zeros(())))
+    entered = [as_column(product(extents[:level])) for level in range(len(nest.loops) + 1)]
     moving = [
         [np.asarray(any(loop.name in index for index in operand.dims)) & (extent > 1) for operand in nest.operands]
         for loop, extent in zip(nest.loops, extents, strict=True)
@@ -83,36 +83,35 @@ def reuse(nest: LoopNest) -> Reuse:
     return Reuse(footprints, pages, entered, moving)
 
 
-def spans(operand: Operand, loops: Sequence[Loop], extents: Sequence[Column], level: int) -> list[Column]:
-    """How many different places of each index the loops from `level` on touch: all from first to last, or fewer where steps skip some."""
-    result = []
-    for index in operand.dims:
+def spans(operand: Operand, loops: Sequence[Loop], extents: Sequence[Column]) -> list[list[Column]]:
+    """Of each level, how many different places of each index its loops touch: all from first to last, or fewer where steps skip some."""
+    found: list[list[Column]] = []
+    for index in operand.dims or ({},):
         reach: Column = np.ones(())
         places: Column = np.ones(())
-        for loop, extent in zip(loops[level:], extents[level:], strict=True):
+        levels = [reach]  # from a single iteration outwards
+        for loop, extent in zip(reversed(loops), reversed(extents), strict=True):
             step = index.get(loop.name)
             if step is not None:
                 reach = reach + np.abs(as_column(step)) * (extent - 1)
                 places = places * extent
-        result.append(np.minimum(reach, places))
-    return result or [np.ones(())]
+            levels.append(levels[-1] if step is None else np.minimum(reach, places))
+        found.append(levels[::-1])
+    return [list(shape) for shape in zip(*found, strict=True)]
 
 
-def lines(operand: Operand, shape: Sequence[Column], whole: Sequence[Column]) -> Column:
-    """Cache lines that hold a box of `shape` out of an array of shape `whole`, whose last index is contiguous."""
-    run, count = contiguous(shape, whole)
+def lines(operand: Operand, run: Column, count: Column) -> Column:
+    """Cache lines that hold `count` runs of so many elements."""
     return np.asarray(np.maximum(run * operand.item_bytes / LINE, 1) * count)
 
 
-def runs(operand: Operand, shape: Sequence[Column], whole: Sequence[Column]) -> tuple[Column, Column]:
-    """Lengths in bytes of the runs of a box, and the pages that they touch: never more than the box's, or the array's, bytes ask for."""
-    run, count = contiguous(shape, whole)
-    everything = as_column(product(whole)) * operand.item_bytes
-    return run, np.minimum(np.maximum(run * operand.item_bytes / PAGE, 1) * count, np.maximum(everything / PAGE, 1))
+def pages_of(operand: Operand, run: Column, count: Column, whole: Column) -> Column:
+    """Pages that those runs touch: never more than the bytes of the `whole` array ask for."""
+    return np.asarray(np.minimum(np.maximum(run * operand.item_bytes / PAGE, 1) * count, np.maximum(whole / PAGE, 1)))
 
 
 def contiguous(shape: Sequence[Column], whole: Sequence[Column]) -> tuple[Column, Column]:
-    """Elements in one run of memory, and how many runs there are."""
+    """Of a box in an array of shape `whole`, whose last index is contiguous: elements in one run of memory, and how many runs there are."""
     run, count = np.ones(()), np.ones(())
     unbroken = np.asarray(True)
     for size, full in zip(reversed(shape), reversed(whole), strict=True):
