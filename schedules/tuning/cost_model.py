@@ -14,15 +14,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost
 
 from schedules.machine import Machine
 from schedules.space import Point, Space
 from schedules.tuning.features import Table, featurize
 from schedules.tuning.validation import Floats, Measured, Quality, leave_one_out
+
+if TYPE_CHECKING:
+    import xgboost  # imported where it is used: it takes a second, which compiling without a model need not wait for
 
 ESTIMATE = "total.cycles"  # the feature that is the logarithm of the estimated cycles
 MEMBERS = 3
@@ -53,11 +55,13 @@ class Ranking:
 class Member:
     """One booster. `scale` is the usual spread of its scores in a group; `absolute` is whether it foretells costs."""
 
-    booster: xgboost.Booster
+    booster: "xgboost.Booster"
     scale: float
     absolute: bool
 
     def scores(self, rows: Any, estimate: Floats) -> Floats:
+        import xgboost
+
         foretold = np.asarray(self.booster.predict(xgboost.DMatrix(rows, nthread=1)), np.float64)
         return (-(foretold + estimate) if self.absolute else foretold) / self.scale
 
@@ -131,6 +135,8 @@ class CostModel:
         model = cls()
         if not (folder / "model.json").exists():
             return model
+        import xgboost
+
         page = json.loads((folder / "model.json").read_text())
         model.names = page["features"]
         model.validation = page["validation"]
@@ -152,6 +158,8 @@ def with_successes(groups: Sequence[Measured]) -> list[Measured]:
 
 
 def train(names: Sequence[str], groups: Sequence[Measured], base: Sequence[Member] | None) -> list[Member]:
+    import xgboost
+
     rounds = MORE_ROUNDS if base else ROUNDS
     rows = np.concatenate([group.table.take(names) for group in groups])
     costs = np.concatenate([group.costs for group in groups])
@@ -183,7 +191,7 @@ def spread(scores: Floats, sizes: Sequence[int]) -> float:
     return float(np.median([scores[end - size : end].std() for end, size in zip(ends, sizes, strict=True)])) or 1.0
 
 
-def compact(booster: xgboost.Booster) -> str:
+def compact(booster: "xgboost.Booster") -> str:
     """XGBoost's JSON less what only describes how it was trained: a third of the size."""
     page = json.loads(booster.save_raw("json").decode())
     for tree in page["learner"]["gradient_booster"]["model"]["trees"]:
