@@ -171,7 +171,7 @@ def tune(arguments: argparse.Namespace) -> None:
             report=page,
             on_progress=on_progress,
         )
-    view.show_result(result, shlex.join(["stackc", *sys.argv[1:]]))
+    view.show_result(result, knobs.without_password(shlex.join(["stackc", *sys.argv[1:]])))
     if page is not None:
         print(f"report     {page}")
     if result.interrupted:

@@ -19,8 +19,13 @@ def read(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """Its value for others to see: the password of a URL is left out."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", read(name))
+    """Its value for others to see."""
+    return without_password(read(name))
+
+
+def without_password(text: str) -> str:
+    """`text`, where URLs have *** for their passwords."""
+    return re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:***@", text)
 
 
 def debug() -> int:
