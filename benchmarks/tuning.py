@@ -159,7 +159,9 @@ class Harness:
 
     def __init__(self, work: Work, folder: Path) -> None:
         target = find(TARGET)
-        self.environment = Environment(build_runtime(folder), threads=1, private=0)  # everything from the caches, as TVM's evaluator has it
+        self.environment = Environment(
+            build_runtime(folder / "runtime.so"), threads=1, private=0
+        )
         self.builder = Builder(Setup(target, self.environment))
         self.timer = Timer(self.environment)
         self.folder = folder / "job"

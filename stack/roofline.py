@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SIZES = (256 << 10, 4 << 20, 256 << 20)  # bytes that a copy reads and writes together
+SIZES = (256 << 10, 4 << 20, 128 << 20)  # bytes that a copy reads and writes together
 MATRIX = 1024
 
 

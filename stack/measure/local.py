@@ -45,14 +45,15 @@ class LocalRunner:
         self.device = cpu_name()
         self.parallel = AHEAD * len(cores) + 1
         self.ledger = Ledger(self.device)
-        try:
-            runtime = build_runtime(self.ledger.folder)
-        except BaseException:
-            self.ledger.close()
-            raise
-        private = target.machine.l2_bytes
+        runtime, private = self.ledger.folder / "runtime.so", target.machine.l2_bytes
         limits = [Limits(BUILD_SECONDS, memory, (core,), MEASURING if core in measuring else SPARE) for core in cores[: builders or None]]
         self.builders = Pool("stack.measure.builder", Setup(target, Environment(runtime, 1, private), rules), limits)
+        try:
+            build_runtime(runtime)  # while the builders import TVM
+        except BaseException:
+            self.builders.close()
+            self.ledger.close()
+            raise
         alone = [Limits(run_seconds, memory, tuple(measuring))]
         self.measurer = Pool("stack.measure.native", Environment(runtime, len(measuring), private), alone)
 
@@ -95,9 +96,8 @@ def physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def build_runtime(folder: Path) -> Path:
-    """timing.c and the thread pool as a library."""
-    library = folder / "runtime.so"
+def build_runtime(library: Path) -> Path:
+    """timing.c and the thread pool, as `library`."""
     sources = [HERE / "timing.c", RUNTIME / "pool.c"]
     command = [str(find_cc()), "-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", f"-I{RUNTIME}", *map(str, sources), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True)
