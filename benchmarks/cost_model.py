@@ -2,10 +2,10 @@
 
     python benchmarks/cost_model.py zoo.db [--models resnet50 encoder] [--points 32] [--seconds 600] [--zoo DIR] [--json cost_model.json]
 
-For each program of each model: its default, points drawn by chance, and points that a search led by the model proposes, until there are as
-many as asked for or the time is used; what the database has is not measured again, and `--points 0` measures nothing. Of the table, for
-each model: pairwise is the share of pairs, more than 2 % apart, in the right order; first and of eight are the best measured cost over that
-of the model's first choice and of the best of its first eight. Each program counts the same.
+For each program of each model: its default, points drawn by chance, and points that a search led by the model proposes, until there are
+as many as asked for or the time is used; what the database has is not measured again, and `--points 0` measures nothing. Of the table,
+for each model: pairwise is the share of pairs, more than 2 % and their own scatter apart, in the right order; first and of eight are the
+best measured cost over that of the model's first choice and of the best of its first eight. Each program counts the same.
 """
 
 import argparse
@@ -138,9 +138,10 @@ def groups_of(database: Database, models: Mapping[str, Sequence[str]]) -> list[M
             continue
         table = featurize(space, machine, [record.point for record in fitting.values()])
         costs = np.array([math.inf if record.cost is None else record.cost for record in fitting.values()])
+        spreads = np.array([record.spread for record in fitting.values()])
         name = f"{space.rule} {program}"
         owners = [model for model, programs in models.items() if program in programs] or [""]
-        groups += [Measured(f"{program} {scope.target} {scope.machine} {device}", table, costs, owner, name) for owner in owners]
+        groups += [Measured(f"{program} {scope.target} {scope.machine} {device}", table, costs, owner, name, spreads) for owner in owners]
     return groups
 
 

@@ -159,9 +159,7 @@ class Harness:
 
     def __init__(self, work: Work, folder: Path) -> None:
         target = find(TARGET)
-        self.environment = Environment(
-            build_runtime(folder / "runtime.so"), threads=1, private=0
-        )
+        self.environment = Environment(build_runtime(folder / "runtime.so"), threads=1, private=0)
         self.builder = Builder(Setup(target, self.environment))
         self.timer = Timer(self.environment)
         self.folder = folder / "job"

@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from schedules.cpu.access import blocks_of, is_reduction, trivial
-from schedules.cpu.nest import spread
+from schedules.cpu.nest import CHOICE_WORK, PARALLEL_WORK, spread, work
 from schedules.cpu.stage_nest import by_work, stage_nest
 from schedules.loopnest import Column, LoopNest
 from schedules.machine import Machine
@@ -38,9 +38,10 @@ def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         vectors = np.asarray(columns["vectors"])
         return by_work([stage_nest(inlined, block, machine, bool(columns["cores"]), vectors) for block in blocks_of(inlined)])
 
+    total = sum(work(inlined, block) for block in blocks_of(inlined))
     return Space(
         rule="elementwise",
-        knobs={"cores": (False, True), "vectors": (1, 2, 4)},
+        knobs={"cores": (False, True) if total >= PARALLEL_WORK else (True,), "vectors": (1, 2, 4) if total >= CHOICE_WORK else (1,)},
         default=default,
         apply=lambda point: scheduled.copy() if point == default else apply(program, machine, point),
         nests=nests,

@@ -19,6 +19,7 @@ from schedules.cpu.loops import extent
 from schedules.machine import Machine
 
 PARALLEL_WORK = 32768  # element operations: about 5 us on one core; starting and ending a parallel loop takes one
+CHOICE_WORK = 4096  # element operations: under a microsecond, where the call itself counts for more than how the loops are cut
 CALL_WORK = 8  # an exp or a division costs about as much as eight additions
 MATH = frozenset(f"tirx.{name}" for name in ("exp", "log", "tanh", "sigmoid", "erf", "pow", "sqrt", "rsqrt", "sin", "cos", "log2", "exp2"))
 

@@ -19,7 +19,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from schedules.cpu.access import accesses, blocks_of, calls, is_reduce_loop, is_reduction, trivial
 from schedules.cpu.loops import extent, in_registers
-from schedules.cpu.nest import MATH, PARALLEL_WORK, fusible, spread, work
+from schedules.cpu.nest import CHOICE_WORK, MATH, PARALLEL_WORK, fusible, spread, work
 from schedules.cpu.pad_reduction import pad_reduction
 from schedules.cpu.stage_nest import by_work, stage_nest
 from schedules.loopnest import Column, LoopNest
@@ -46,10 +46,10 @@ def reduction(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 
     def nests(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
         vectors = np.asarray(columns["vectors"])
-        cores = sum(work(inlined, block) for block in blocks_of(inlined)) >= PARALLEL_WORK
-        return by_work([stage_nest(inlined, block, machine, cores, vectors) for block in blocks_of(inlined)])
+        return by_work([stage_nest(inlined, block, machine, total >= PARALLEL_WORK, vectors) for block in blocks_of(inlined)])
 
-    knobs = {"vectors": (1, 2, 4, 8)}
+    total = sum(work(inlined, block) for block in blocks_of(inlined))
+    knobs = {"vectors": (1, 2, 4, 8) if total >= CHOICE_WORK else (4,)}
     return Space(rule="reduction", knobs=knobs, default=default, apply=lambda point: apply(program, machine, point), nests=nests)
 
 

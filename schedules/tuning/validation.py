@@ -1,6 +1,7 @@
 """How well a ranking foretells measurements of programs it never saw.
 
-pairwise    of all pairs that differ by more than 2 %, the share that is ranked the right way round
+pairwise    of all pairs that were told apart, the share that is ranked the right way round: costs differ by more than 2 %, and what
+            lies between the quartiles of one is not between those of the other
 first       best measured cost / cost of the point ranked first
 of_eight    best measured cost / best cost among the eight ranked first
 """
@@ -20,13 +21,15 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Measured:
-    """Points of one program on one device. `costs` are infinite where a point failed; `whole` is the model it is from, `name` its own."""
+    """Points of one program on one device. `costs` are infinite where a point failed, `spreads` lie between the quartiles of each where
+    that is known; `whole` is the model it is from, `name` its own."""
 
     group: str
     table: Table
     costs: Floats
     whole: str = ""
     name: str = ""
+    spreads: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,15 @@ class Quality:
     name: str = ""
 
 
-def quality(scores: Floats, costs: Floats, group: str = "", whole: str = "", name: str = "") -> Quality:
+def quality(scores: Floats, costs: Floats, group: str = "", whole: str = "", name: str = "", spreads: Floats | None = None) -> Quality:
     """Of `scores`, higher is better, for points that were measured at `costs`; what failed counts as worse than all others."""
     a, b = np.triu_indices(len(costs), 1)
     both = np.isfinite(costs[a]) | np.isfinite(costs[b])
     a, b = a[both], b[both]
     with np.errstate(invalid="ignore"):
         apart = np.abs(costs[a] - costs[b]) > NOISE * np.minimum(costs[a], costs[b])
+        if spreads is not None:
+            apart &= np.abs(costs[a] - costs[b]) > (spreads[a] + spreads[b]) / 2
     a, b = a[apart], b[apart]
     right = (scores[a] > scores[b]) == (costs[a] < costs[b])
     order = np.argsort(-scores, kind="stable")
@@ -79,7 +84,7 @@ def leave_one_out(
         if not others:
             continue
         scores = train(others)
-        found += [quality(scores(group.table), group.costs, group.group, group.whole, group.name) for group in tested]
+        found += [quality(scores(each.table), each.costs, each.group, each.whole, each.name, each.spreads) for each in tested]
     return found
 
 

@@ -72,7 +72,7 @@ def test_a_data_set_is_measured_once_and_becomes_groups_and_decisions(scripts, t
     runner = Runner()
     monkeypatch.setattr("stack.measure.open.open_runner", lambda target, **_: runner)
     database = Database.open(tmp_path / "zoo.db")
-    works = [elementwise(size) for size in (32, 4096)]
+    works = [elementwise(size) for size in (1024, 4096)]
     for points in (4, 6, 6):
         cost_model.measure(works, TARGET, database, points, 30.0, lambda text: None)
     assert set(runner.asked.values()) == {1}, "a point was measured twice"
