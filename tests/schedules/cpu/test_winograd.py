@@ -75,7 +75,7 @@ def with_border(conv: Conv) -> Conv:
     ("conv", "machine"),
     [
         (Conv(32, 32, h=8, w=8, strides=(2, 2)), AVX512),
-        (Conv(3, 32, h=8, w=8), AVX512),
+        (Conv(8, 32, h=64, w=64), AVX512),
         (Conv(32, 32, h=8, w=8, groups=2), AVX512),
     ],
 )
