@@ -5,7 +5,7 @@
 For each program of each model: its default, points drawn by chance, and points that a search led by the model proposes, until there are
 as many as asked for or the time is used; what the database has is not measured again, and `--points 0` measures nothing. Of the table,
 for each model: pairwise is the share of pairs, more than 2 % and their own scatter apart, in the right order; first and of eight are the
-best measured cost over that of the model's first choice and of the best of its first eight. Each program counts the same.
+best measured cost over that of the model's first choice and of the best of its first eight, in which each program counts the same.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -204,6 +205,8 @@ def main() -> None:
         sys.exit("programs of two models at least have to be measured first")
     for table in show(found):
         Console(width=120).print(table)
+    each = fmean(one.pairwise for one in found if one.pairs)
+    Console(width=120).print(f"pairwise, where each program counts the same, those with a pair or two as well: {each:.3f}")
     if options.json:
         options.json.write_text(json.dumps({"mean": mean(found), "programs": [one.__dict__ for one in found]}, indent=1) + "\n")
 

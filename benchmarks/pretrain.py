@@ -23,8 +23,8 @@ from schedules.tuning.validation import Measured, mean
 from stack.decide import isa, tuned_folder
 from targets.registry import find
 
-BETTER = 0.98  # of the default's cost: less of a gain is noise
-MOST_KILOBYTES = 500
+BETTER = 0.95  # of the default's cost: less of a gain may be noise, of which the least of many costs is the luckiest
+MOST_KILOBYTES = 1200
 
 
 def decisions(database: Database, family: str) -> list[dict[str, Any]]:

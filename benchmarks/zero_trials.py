@@ -33,7 +33,7 @@ def measure(model: Path, seconds: float, database: str, threads: int) -> dict[st
         "shipped": stack.compile(model, TARGET, threads=threads, database=None),
         "tuned": stack.compile(model, TARGET, threads=threads, database=database),
     }
-    decided = libraries["shipped"].manifest["tuning"]["decided"]
+    decided = libraries["shipped"].manifest["decided"]
     inputs = samples.draw(libraries["tuned"].inputs, seed=0)
     with bench.confined(threads):
         fresh = {name: stack.Library(each.folder, each.manifest, threads) for name, each in libraries.items()}

@@ -2,8 +2,8 @@
 
     t = x + b; y = max(t, 0)     ->     one nest: y = max(x + b, 0), vectors inside, cores outside
 
-Every intermediate is computed where it is used. `cores` shares the nest out, where there is enough work to pay for it; one iteration
-computes `vectors` of them.
+Every intermediate is computed where it is used. The nest is shared out where there is enough work to pay for it, which candidates that are
+measured on one core could not tell; one iteration computes `vectors`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
     blocks = blocks_of(sch)
     if not blocks or any(is_reduction(sch, block) or not trivial(sch, block) for block in blocks):
         return None
-    default: Point = {"cores": True, "vectors": 1}
+    default: Point = {"vectors": 1}
     try:
         scheduled = apply(program, machine, default)
     except ScheduleError:  # an intermediate that cannot be inlined
@@ -36,12 +36,12 @@ def elementwise(program: tirx.PrimFunc, machine: Machine) -> Space | None:
 
     def nests(columns: Mapping[str, str | bool | Column]) -> Sequence[LoopNest]:
         vectors = np.asarray(columns["vectors"])
-        return by_work([stage_nest(inlined, block, machine, bool(columns["cores"]), vectors) for block in blocks_of(inlined)])
+        return by_work([stage_nest(inlined, block, machine, total >= PARALLEL_WORK, vectors) for block in blocks_of(inlined)])
 
     total = sum(work(inlined, block) for block in blocks_of(inlined))
     return Space(
         rule="elementwise",
-        knobs={"cores": (False, True) if total >= PARALLEL_WORK else (True,), "vectors": (1, 2, 4) if total >= CHOICE_WORK else (1,)},
+        knobs={"vectors": (1, 2, 4) if total >= CHOICE_WORK else (1,)},
         default=default,
         apply=lambda point: scheduled.copy() if point == default else apply(program, machine, point),
         nests=nests,
@@ -52,7 +52,7 @@ def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
     sch = Schedule(program)
     inline_chains(sch)
     for block in blocks_of(sch):
-        spread(sch, block, machine, cores=bool(point["cores"]), vectors=int(point["vectors"]))
+        spread(sch, block, machine, vectors=int(point["vectors"]))
     return sch
 
 

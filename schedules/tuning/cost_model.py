@@ -32,7 +32,7 @@ ROUNDS, MORE_ROUNDS = 80, 30  # trees of each member, at first and on top
 FEW = 0.01  # evidence that a leaf needs, on top: pairs of one small group weigh next to nothing
 BEST = 31.0  # the grade of the best point of a group; one that takes twice as long has half of it
 TREES: Mapping[str, Any] = {
-    "max_depth": 4,
+    "max_depth": 6,
     "learning_rate": 0.2,
     "subsample": 0.8,
     "colsample_bytree": 0.6,
@@ -105,7 +105,7 @@ class CostModel:
         useful = with_successes(groups)
         self.names = sorted({name for group in useful for name in group.table.names})
         self.base = []
-        self.members = train(self.names, useful, None)
+        self.members = train(self.names, useful, None) if useful else []
 
     def update(self, groups: Sequence[Measured]) -> None:
         """Learn all that was measured in this session, on top of what the model was loaded with. Cheap: a second for a thousand points."""

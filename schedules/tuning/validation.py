@@ -89,5 +89,13 @@ def leave_one_out(
 
 
 def mean(qualities: Sequence[Quality]) -> dict[str, float]:
-    """Each program counts the same."""
-    return {name: fmean(getattr(one, name) for one in qualities) if qualities else 0.0 for name in ("pairwise", "first", "of_eight")}
+    """Of several programs: of all their pairs, the share in the right order; of the others, in which each program counts the same."""
+    if not qualities:
+        return dict.fromkeys(("pairwise", "first", "of_eight"), 0.0)
+    pairs = sum(one.pairs for one in qualities)
+    right = sum(one.pairwise * one.pairs for one in qualities)
+    return {
+        "pairwise": right / pairs if pairs else 1.0,
+        "first": fmean(one.first for one in qualities),
+        "of_eight": fmean(one.of_eight for one in qualities),
+    }

@@ -28,25 +28,25 @@ def shifted(x: te.Tensor) -> te.Tensor:
     return te.compute(x.shape, lambda *index: tirx.exp(x[index] + tirx.const(1, "float32")), name="shifted")
 
 
-def nests(compute: Callable[[te.Tensor], te.Tensor], shape: tuple[int, ...], **structure: bool) -> tuple[Space, list[LoopNest]]:
+def nests(compute: Callable[[te.Tensor], te.Tensor], shape: tuple[int, ...]) -> tuple[Space, list[LoopNest]]:
     found = space(program(compute, *inputs(shape)), AVX512)
     assert found.nests is not None
-    return found, list(found.nests({**structure, "vectors": np.array([1, 2, 4])}))
+    return found, list(found.nests({"vectors": np.array([1, 2, 4])}))
 
 
 @pytest.mark.parametrize("compute", [shifted, turned, total])
 def test_loops_multiply_to_the_steps_for_all_points(compute: Callable[[te.Tensor], te.Tensor]) -> None:
-    _, (nest, *_) = nests(compute, (64, 256), **({} if compute is total else {"cores": True}))
+    _, (nest, *_) = nests(compute, (64, 256))
     product = np.prod([np.broadcast_to(loop.extent, 3) for loop in nest.loops], axis=0)
     assert np.array_equal(product, np.full(3, 64 * 256))
     assert np.array_equal(nest.steps, 64 * 256)
 
 
-def test_rows_are_shared_out_only_where_the_point_says_so() -> None:
-    for cores in (False, True):
-        found, (nest,) = nests(shifted, (64, 256), cores=cores)
+def test_rows_are_shared_out_only_where_there_is_enough_work() -> None:
+    for rows in (8, 64):
+        found, (nest,) = nests(shifted, (rows, 256))
         assert found.rule == "elementwise"
-        assert any(loop.kind == "parallel" for loop in nest.loops) == cores
+        assert any(loop.kind == "parallel" for loop in nest.loops) == (rows == 64)
 
 
 def test_a_sum_accumulates_along_what_it_reads() -> None:
@@ -62,5 +62,5 @@ def test_a_sum_accumulates_along_what_it_reads() -> None:
 
 def test_reads_across_memory_count_as_gathers() -> None:
     for compute, gathers in ((shifted, 0), (turned, 1)):
-        _, (nest,) = nests(compute, (64, 256), cores=False)
+        _, (nest,) = nests(compute, (64, 256))
         assert nest.numbers["gathers"] == gathers
