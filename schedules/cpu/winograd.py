@@ -158,8 +158,9 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
             inside.append(left >= 0)
         if (columns - 1) * point.m - conv.left + size > width:
             inside.append(left <= width - size)
-        columns_of = [loop("j", size, lambda j, checked=checked: of_column(j, checked)) for checked in (False, True)]
-        return holding([half], sequence(where(inside, columns_of[0], columns_of[1] if inside else None), loop("i", size, of_row)))
+        plain = loop("j", size, lambda j: of_column(j, False))
+        checked = loop("j", size, lambda j: of_column(j, True)) if inside else None
+        return holding([half], sequence(where(inside, plain, checked), loop("i", size, of_row)))
 
     return loop("t", point.block, one)
 
