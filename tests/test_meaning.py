@@ -48,6 +48,7 @@ OF_BYTES = {
     "dot_depthwise",
     "dot_batch_matmul",
     "softmax_of_bytes",
+    "max_of_bytes",
 }  # rules for quantised networks: test_compare_bytes.py has those
 REPEATS_DIFFER = {  # TVM's own, which number, move or wrap again what they made
     "FuseOps", "FuseTIR", "FuseTIRInner", "LegalizeOps", "CallTIRRewrite", "RewriteDataflowReshape", "AnnotateTIROpPattern",
