@@ -13,17 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
+from relay_passes.bytes.fused import fused
 from relay_passes.integers.island import Operand, Quantization
 from relay_passes.rewrite import constant
 
 Array = np.ndarray
 ADD, MULTIPLY = "relax.add", "relax.multiply"
-
-
-def fused(a: Array, b: np.float32, c: Array | np.float32) -> Array:
-    """a * b + c, rounded once."""
-    result: Array = (np.asarray(a, "float64") * np.float64(b) + np.asarray(c, "float64")).astype("float32")
-    return result
 
 
 @dataclass(frozen=True)

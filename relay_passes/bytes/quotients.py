@@ -8,22 +8,11 @@ them steps from one whole number to the next: near scale * (k + 1/2). That is ch
 
 import numpy as np
 
+from relay_passes.bytes.fused import fused
+
 STEPS = np.arange(-512, 512)  # more than bytes hold, moved by any zero point
 AROUND = np.arange(-8, 9)  # float32 numbers on either side of a step
 Array = np.ndarray
-
-
-def fused(a: Array, b: np.float32, c: Array) -> Array:
-    """a * b + c of float32, rounded once: to odd in float64, which leaves the nearest float32 the same."""
-    product = a.astype("float64") * np.float64(b)  # exact
-    other = c.astype("float64")
-    total = product + other
-    back = total - product
-    error = (product - (total - back)) + (other - back)
-    even = (total.view("int64") & 1) == 0
-    toward = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
-    result: Array = np.where((error != 0) & even, toward, total).astype("float32")
-    return result
 
 
 def factors(scale: np.float32) -> tuple[np.float32, np.float32] | None:

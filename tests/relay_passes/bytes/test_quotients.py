@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from relay_passes.bytes.quotients import factors, fused
+from relay_passes.bytes.fused import fused
+from relay_passes.bytes.quotients import factors
 
 
 def test_it_rounds_as_division_does() -> None:
