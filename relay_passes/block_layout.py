@@ -7,8 +7,8 @@
 
 Weights and per-channel constants are re-laid here, in numpy. Channels that do not fill their last block are padded with zero weights;
 a padded value only passes through operators that keep zeros harmless, and is cut back where it leaves the blocked part.
-Left alone: convolutions whose groups do not divide into blocks, other dtypes than float32, weights that are
-not constant, and convolutions with few filters that are cheaper in plain layout. Others that may be are left alone where that was chosen.
+Left alone: convolutions whose groups do not divide into blocks, other dtypes than float32, weights that are not constant, and convolutions
+with few filters that are cheaper in plain layout. Others that may be are left alone where that was chosen.
 """
 
 from collections.abc import Callable, Sequence
