@@ -6,6 +6,7 @@ Prepare in: inputs, constants and right outputs as files     Build in: a Candida
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -102,5 +103,5 @@ def start(setup: Setup) -> Callable[[Any], Any]:
     return Builder(setup).handle
 
 
-def main() -> None:
-    serve(start, "does not build")
+def main(connection: Connection) -> None:
+    serve(connection, start, "does not build")

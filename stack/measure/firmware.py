@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -258,5 +259,5 @@ def start(setup: Setup) -> Callable[[Any], Any]:
     return Counter(setup).handle
 
 
-def main() -> None:
-    serve(start, "does not build")
+def main(connection: Connection) -> None:
+    serve(connection, start, "does not build")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -189,5 +190,5 @@ def start(environment: Environment) -> Any:
     return Timer(environment).time
 
 
-def main() -> None:
-    serve(start, "crashed")
+def main(connection: Connection) -> None:
+    serve(connection, start, "crashed")

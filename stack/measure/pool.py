@@ -9,20 +9,20 @@ process be killed, they die with it.
 import os
 import queue
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
+from stack.measure.fork_server import STARTING, ForkServer, last_words
 from stack.measure.serve import Answer, Limits
 
 PATIENCE = 12.0  # by the clock, times the seconds of CPU: on a busy machine a request takes longer without being slow
-STARTING = 120.0  # seconds until a process may serve: it imports TVM
+REAPED = 5.0  # seconds that the system takes at most to end what was killed
 
 
 class Closed(Exception):
@@ -30,29 +30,19 @@ class Closed(Exception):
 
 
 class Process:
-    """One process, started when it is first asked."""
+    """One process, forked when it is first asked."""
 
-    def __init__(self, module: str, configuration: Any, limits: Limits) -> None:
-        self.module, self.configuration, self.limits = module, configuration, limits
-        self.process: subprocess.Popen[bytes] | None = None
+    def __init__(self, server: ForkServer, configuration: Any, limits: Limits) -> None:
+        self.server, self.configuration, self.limits = server, configuration, limits
+        self.pid: int | None = None
         self.connection: Connection | None = None
         self.ready = False
         self.printed = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as this)
 
     def start(self) -> None:
         ours, theirs = Pipe()
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        program = f"import {self.module} as module; module.main()"  # with -m, the types in it would have two names
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, str(theirs.fileno())],
-            env=environment,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self.printed,
-            stderr=self.printed,
-            start_new_session=True,  # an interrupt at the terminal is for us alone, and what it started can be ended with it
-        )
-        theirs.close()
+        with theirs:
+            self.pid = self.server.fork(theirs, self.printed)
         self.connection, self.ready = ours, False
         ours.send((self.limits, self.configuration))
 
@@ -72,6 +62,8 @@ class Process:
                 return self.receive(PATIENCE * self.limits.seconds)
             except (BrokenPipeError, ConnectionResetError):
                 ended = self.end()
+            except OSError as error:
+                return Answer(None, "crashed", str(error))
         return ended
 
     def receive(self, patience: float) -> Answer:
@@ -88,32 +80,21 @@ class Process:
 
     def end(self) -> Answer:
         """Kill it, if it is not gone already; what its end says."""
-        if not self.process:
+        if not self.pid:
             return Answer(None, "crashed", "it did not start")
         if self.connection:
             self.connection.close()
-        try:
-            code = self.process.wait(0.2)
-        except subprocess.TimeoutExpired:
-            code = 0
-        kill_group(self.process)
-        self.process.wait()
-        self.process = self.connection = None
-        return Answer(None, *meaning(code, self.last_words()))
-
-    def last_words(self) -> str:
-        self.printed.seek(0)
-        lines = self.printed.read().decode(errors="replace").split("\n")
-        self.printed.seek(0)
-        self.printed.truncate()
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        code = self.server.reap(self.pid, 0.2)
+        if code is None:
+            kill_group(self.pid)
+            self.server.reap(self.pid, REAPED)
+        self.pid = self.connection = None
+        return Answer(None, *meaning(code or 0, last_words(self.printed)))
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.kill()
+def kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def meaning(code: int, printed: str) -> tuple[str, str]:
@@ -135,7 +116,8 @@ class Pool:
         self.waiting: queue.SimpleQueue[tuple[Any, Future[Answer]] | None] = queue.SimpleQueue()
         self.seconds, self.served, self.closing = 0.0, 0, False
         self.counting = threading.Lock()
-        self.processes = [Process(module, configuration, each) for each in limits]
+        self.server = ForkServer(module)
+        self.processes = [Process(self.server, configuration, each) for each in limits]
         self.threads = [threading.Thread(target=self.feed, args=(process,), daemon=True) for process in self.processes]
         for thread in self.threads:
             thread.start()
@@ -146,9 +128,10 @@ class Pool:
         return future
 
     def feed(self, process: Process) -> None:
-        """Start the process, and hand it requests. It is started in this thread, with whose end it dies."""
-        if not self.closing:
-            process.start()
+        """Start the process, and hand it requests."""
+        with suppress(OSError):  # which the first request says
+            if not self.closing:
+                process.start()
         while work := self.waiting.get():
             request, future = work
             if not future.set_running_or_notify_cancel():
@@ -172,12 +155,14 @@ class Pool:
         """End everything, served or not. Harmless when repeated."""
         self.closing = True
         for process in self.processes:
-            if running := process.process:
-                kill_group(running)
+            if process.pid:
+                kill_group(process.pid)
+        self.server.refuse()
         for _ in self.threads:
             self.waiting.put(None)
         for thread in self.threads:
             thread.join()
+        self.server.close()
         while not self.waiting.empty():
             if (work := self.waiting.get()) and work[1].set_running_or_notify_cancel():
                 work[1].set_exception(Closed())

@@ -1,23 +1,18 @@
 """The child's side of a process that serves requests: one comes over a pipe, its answer goes back, and the next one may come.
 
-    def main(): serve(start, "crashed")     # in a module that Pool names
+    def main(connection): serve(connection, start, "crashed")     # in a module that Pool names
 
 The first message says what to work with and how much of it. A request that takes too long is ended by the system (SIGXCPU), one that takes
 too much memory gets none. Imports the standard library only, so that a process that does without TVM is there again at once.
 """
 
-import ctypes
 import math
 import os
 import resource
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True)
@@ -50,11 +45,8 @@ class Refused(Exception):
         self.failure, self.detail = failure, detail
 
 
-def serve(start: Callable[[Any], Callable[[Any], Any]], otherwise: str) -> None:
+def serve(connection: Connection, start: Callable[[Any], Callable[[Any], Any]], otherwise: str) -> None:
     """Answer requests by what `start` makes of the first message, until the other side is gone; `otherwise` is what an exception means."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
-    connection = Connection(int(sys.argv[1]))
     try:
         limits, configuration = connection.recv()
         confine(limits)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,7 @@ def test_what_neither_computes_nor_answers_is_killed() -> None:
 def test_a_process_that_ended_while_idle_is_replaced(pool: Pool) -> None:
     first = pool.submit("pid").result(30).value
     os.kill(first, signal.SIGKILL)
-    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    until(lambda: not runs(first))
     assert pool.submit("pid").result(30).value not in (None, first)
 
 
@@ -74,6 +74,13 @@ def test_a_library_that_runs_out_of_memory_says_so_before_it_aborts() -> None:
     assert meaning(-signal.SIGABRT, "") == ("crashed", "SIGABRT")
     assert meaning(3, "") == ("crashed", "exit 3")
     assert Answer(1).failure == ""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def runs(process: int) -> bool:
@@ -98,7 +105,35 @@ time.sleep(60)
         worker = int(parent.stdout.readline())
         assert runs(worker)
         parent.kill()
-    deadline = time.monotonic() + 10
-    while runs(worker):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not runs(worker))
+
+
+def test_a_server_that_was_killed_is_replaced_with_all_that_it_forked(pool: Pool) -> None:
+    first = pool.submit("pid").result(30).value
+    assert pool.server.process
+    pool.server.process.kill()
+    until(lambda: not runs(first))
+    assert pool.submit("pid").result(30).value not in (None, first)
+
+
+def test_closing_waits_neither_for_the_import_nor_leaves_what_it_killed_unreaped() -> None:
+    pool = Pool("stack.measure.builder", None, [Limits(10.0, 2 << 30)])
+    future = pool.submit("pid")
+    pool.close()
+    with pytest.raises(Closed):
+        future.result(1)
+    pool = Pool(MODULE, None, [Limits(10.0, 2 << 30)])
+    worker = pool.submit("pid").result(30).value
+    pool.close()
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_module_that_cannot_be_imported_is_said_by_each_request() -> None:
+    pool = Pool("tests.stack.measure.no_such_module", None, [Limits(1.0, 2 << 30)])
+    try:
+        for _ in range(2):
+            answer = pool.submit("pid").result(30)
+            assert answer.failure == "crashed"
+            assert "tests.stack.measure.no_such_module does not start: ModuleNotFoundError" in answer.detail
+    finally:
+        pool.close()

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 import numpy as np
 
@@ -32,8 +33,8 @@ def handle(request: str) -> object:
     raise ValueError("many words\nthe last line")
 
 
-def main() -> None:
-    serve(start, "does not build")
+def main(connection: Connection) -> None:
+    serve(connection, start, "does not build")
 
 
 def start(_configuration: object) -> Callable[[str], object]:
