@@ -144,12 +144,15 @@ class Rounds:
         return self.budget.seconds is not None and self.seconds > self.budget.seconds + GRACE
 
     def refill(self) -> bool:
-        """Queue the next proposal; False where there is none. Nothing is proposed for a task before its default is known."""
+        """Queue the next proposal; False where there is none.
+
+        Nothing is proposed for a task before its default is known, except where that would leave the builders idle.
+        """
         waiting = Counter(state.key for state, _ in self.flying.values())
         left = math.inf if self.budget.trials is None else self.budget.trials - self.trials - len(self.flying)
         while True:
             open_ = [state for state in self.states if not state.closed and state.tried]
-            state = self.strategy.pick(open_, waiting, int(min(left, 1 << 30))) if open_ else None
+            state = self.strategy.pick(open_, waiting, int(min(left, 1 << 30))) if open_ else self.heaviest_under_way()
             if state is None:
                 return False
             under_way = {text_of(point) for other, point in self.flying.values() if other is state}
@@ -160,6 +163,10 @@ class Rounds:
             if under_way:
                 return False  # what is under way may be all that was left
             state.closed = True
+
+    def heaviest_under_way(self) -> State | None:
+        """The task whose default was asked for first."""
+        return next((state for state, _ in self.flying.values() if not state.closed), None)
 
     def submit(self, state: State, point: Point) -> None:
         self.flying[self.runner.submit(state.work.job, point, math.inf if state.cost is None else state.cost)] = state, point
