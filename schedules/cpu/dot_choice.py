@@ -1,11 +1,12 @@
 """The knobs of integer products: the tile in registers, how far one pass over the weights reaches, and the point to start from.
 
 A step of the reduction multiplies `pixels` x `blocks` vectors, two a cycle, and loads a vector of weights for each block and four bytes for
-each pixel. `chunk` tiles of pixels share one pass over the weights: one, where all weights stay in the second level, since the pixels are
-then those that this core wrote in the layer before; otherwise as many as leave room for their pixels there.
+each pixel. `chunk` tiles of pixels share one pass over the weights. A network's weights seldom fit the second level, so each layer finds
+its own in the third at best: with `prefetch` the tiles of a chunk fetch, each its part, the weights that the chunk needs next, and memory
+is read at an even rate while sums are computed. So a chunk is best all the pixels of one core, most of which it wrote in the layer before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -17,6 +18,7 @@ from schedules.machine import Machine
 from schedules.space import Point
 
 PARALLEL_STEPS = 1 << 21  # multiply-adds: about 6 us on one core, twice what starting a parallel loop costs
+FEW = 4  # tiles for a core: with fewer, cores share the weights out and not the pixels
 LATENCY = 5  # cycles of one dot product, of which two start each cycle
 
 
@@ -32,12 +34,19 @@ def knobs(product: Product, machine: Machine, fusible: bool) -> dict[str, tuple[
         "unroll": tuple(u for u in (1, 2, 4, 8) if inner % u == 0),
         "chunk": tuple(1 << power for power in range(tiles.bit_length())),
         "fused": (False, True) if fusible else (False,),
+        "prefetch": (False, True) if product.blocks > 1 else (False,),
     }
 
 
-def legal(machine: Machine, point: Point) -> bool:
+def fits(machine: Machine, pixels: int, blocks: int) -> bool:
     """Whether the sums fit the registers beside a vector of weights and four bytes of a pixel."""
-    return int(point["pixels"]) * int(point["blocks"]) * BLOCK // machine.lanes() <= machine.vector_registers - 2
+    return pixels * blocks * BLOCK // machine.lanes() <= machine.vector_registers - 2
+
+
+def legal(product: Product, machine: Machine, point: Point) -> bool:
+    """Whether the sums fit, and there are weights to fetch where any are to be."""
+    blocks = int(point["blocks"])
+    return fits(machine, int(point["pixels"]), blocks) and (blocks < product.blocks or not point["prefetch"])
 
 
 def cycles(product: Product, machine: Machine, pixels: int, blocks: int, fused: bool) -> float:
@@ -59,15 +68,33 @@ def cycles(product: Product, machine: Machine, pixels: int, blocks: int, fused: 
 def default(product: Product, machine: Machine, choices: Mapping[str, tuple[int, ...] | tuple[bool, ...]]) -> Point:
     fused = choices["fused"][-1]
     shapes = [
-        (p, b) for p in choices["pixels"] for b in choices["blocks"] if legal(machine, {"pixels": p, "blocks": b})
-        if fused or p <= product.pixels
+        (p, b) for p in choices["pixels"] for b in choices["blocks"] if fits(machine, p, b) and (fused or p <= product.pixels)
     ]  # fmt: skip
     pixels, blocks = min(shapes, key=lambda shape: (cycles(product, machine, shape[0], shape[1], bool(fused)), shape))
+    row, rows = (product.pixels * prod(product.outer), 1) if fused else (product.pixels, prod(product.outer))
+    tiles = ceil_div(row, pixels) * rows
+    chunk = share(product, machine, tiles, pixels * 4 * product.depth[-1], choices["chunk"])
+    return {
+        "pixels": pixels,
+        "blocks": blocks,
+        "unroll": 1,
+        "chunk": chunk,
+        "fused": fused,
+        "prefetch": chunk > 1 and blocks < product.blocks,
+    }
+
+
+def share(product: Product, machine: Machine, tiles: int, tile_bytes: int, sizes: Sequence[int]) -> int:
+    """How many of `tiles`, each of so many bytes, are to share one pass over the weights."""
     weights = BLOCK * 4 * product.blocks * prod(product.depth)
-    tile_bytes = pixels * 4 * product.depth[-1]
-    room = 1 if weights <= machine.l2_bytes // 2 else max(1, machine.l2_bytes // 2 // tile_bytes)
-    chunk = max(size for size in choices["chunk"] if size <= room)
-    return {"pixels": pixels, "blocks": blocks, "unroll": 1, "chunk": chunk, "fused": fused}
+    room = max(1, machine.l2_bytes // 2 // tile_bytes)
+    if weights <= machine.l1_bytes or (product.weights_vary and weights <= machine.l2_bytes // 2):
+        return 1
+    cores = machine.cores if product.steps >= PARALLEL_STEPS else 1
+    own = ceil_div(tiles, cores) if tiles >= FEW * cores else tiles
+    if own > room or product.weights_vary:
+        return max(size for size in sizes if size <= room)
+    return min((size for size in sizes if size >= own), default=sizes[-1])
 
 
 def nests(product: Product, machine: Machine, parallel: bool, columns: Mapping[str, str | bool | Column]) -> list[LoopNest]:
@@ -78,8 +105,8 @@ def nests(product: Product, machine: Machine, parallel: bool, columns: Mapping[s
     pixels, blocks = np.minimum(pixels, row), np.minimum(blocks, product.blocks)
     strips, groups = -(-row // pixels), -(-product.blocks // blocks)
     tiles = strips * rows
-    chunk = np.minimum(chunk, tiles)
     chunks = -(-tiles // chunk)
+    chunk = -(-tiles // chunks)
     names = [f"k{index}" for index in range(len(product.depth))]
     reductions = [
         Loop(name, -(-extent // unroll) if name == names[-1] else extent, reduces=True)
@@ -113,5 +140,6 @@ def nests(product: Product, machine: Machine, parallel: bool, columns: Mapping[s
     done = {
         "waste": steps / (prod(product.outer) * product.pixels * product.columns * prod(product.depth) * 4.0),
         "tail": float(len(tail.loads())),
+        "prefetch": float(bool(columns["prefetch"])),
     }
     return [LoopNest(loops, operands, steps, done)]

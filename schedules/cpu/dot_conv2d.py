@@ -9,7 +9,8 @@
       y[p, b, 0:16] = ...                                                                        the tail, in vectors
 
 A 1x1 convolution takes tiles of pixels that run on over the ends of rows (`fused`). The last tile of a row or of the filters overlaps the
-one before, where the tile does not divide them: what is computed twice is the same both times.
+one before, where the tile does not divide them: what is computed twice is the same both times. Each step may fetch weights of the next
+blocks as well, ahead of time.
 """
 
 from tvm import tirx
@@ -47,6 +48,6 @@ def dot_space(rule: str, program: tirx.PrimFunc, machine: Machine, block: str, a
         knobs=choices,
         default=dot_choice.default(product, machine, choices),
         apply=apply,
-        legal=lambda point: dot_choice.legal(machine, point),
+        legal=lambda point: dot_choice.legal(product, machine, point),
         nests=lambda columns: dot_choice.nests(product, machine, parallel, columns),
     )

@@ -12,8 +12,9 @@ from tvm.sym import Analyzer
 from schedules.cpu.access import substitute
 from schedules.cpu.dot_finish import BLOCK, Tile
 from schedules.cpu.dot_intrinsics import dot
-from schedules.cpu.dot_loops import const, loop, unrolled, var
+from schedules.cpu.dot_loops import KIND, const, loop, unrolled, var
 from schedules.cpu.dot_tail import DotProgram, factors, replace_loops, uses
+from schedules.cpu.raw_loops import prefetch
 from schedules.machine import Machine
 from schedules.space import Point
 
@@ -34,6 +35,12 @@ class Product:
     def steps(self) -> int:
         """Multiply-adds."""
         return prod(self.outer) * self.pixels * self.blocks * BLOCK * prod(self.depth) * 4
+
+    @property
+    def weights_vary(self) -> bool:
+        """Whether the outer loops have weights of their own."""
+        axes = [axis.var for axis in self.program.sums.iter_vars]
+        return any(uses(index, axes[: len(self.outer)]) for index in self.w.indices)
 
     @property
     def columns(self) -> int:
@@ -110,7 +117,7 @@ def apply(product: Product, machine: Machine, point: Point, parallel: bool) -> S
     tile_p, tile_b = min(int(point["pixels"]), pixels), min(int(point["blocks"]), product.blocks)
     strips, groups = ceil_div(pixels, tile_p), ceil_div(product.blocks, tile_b)
     tiles = strips * prod(outer)
-    chunk = min(int(point["chunk"]), tiles)
+    chunk = ceil_div(tiles, ceil_div(tiles, int(point["chunk"])))  # of all the same size
     tasks = ceil_div(tiles, chunk) * chunk * groups
 
     task, number, first_p, first_b = var("task"), var("tile"), var("first_pixel"), var("first_block")
@@ -135,11 +142,13 @@ def apply(product: Product, machine: Machine, point: Point, parallel: bool) -> S
         tirx.Bind(first_p, overlapping(tirx.floormod(number, const(strips)), tile_p, pixels)),
         tirx.Bind(first_b, overlapping(tirx.floormod(tirx.floordiv(task, const(chunk)), const(groups)), tile_b, product.blocks)),
     ]
-    sums = add_products(product, tile, where, first_p, first_b, int(point["unroll"]))
+    turn = tirx.floormod(task, const(chunk))
+    ahead = Ahead(turn, chunk, first_b + tile_b, tile_b) if point["prefetch"] and groups > 1 else None
+    sums = add_products(product, tile, where, first_p, first_b, int(point["unroll"]), ahead)
     work: tirx.Stmt = tirx.SeqStmt([*starts, tile.start(), sums, tile.finish()])
     if tiles % chunk:
         work = tirx.IfThenElse(number < const(tiles), work, None)
-    which = tirx.floordiv(task, const(groups * chunk)) * chunk + tirx.floormod(task, const(chunk))
+    which = tirx.floordiv(task, const(groups * chunk)) * chunk + turn
     kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
     return replace_loops(program, loop(task, tasks, tirx.SeqStmt([tirx.Bind(number, which), work]), kind), [tile.acc], machine)
 
@@ -150,10 +159,38 @@ def overlapping(index: tirx.Expr, size: int, total: int) -> tirx.Expr:
     return tirx.Min(start, const(total - size)) if total % size else start
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """The weights of the next group of `blocks`, from block `first` on. Tile `turn` of `turns` fetches its part, a line or a few a step."""
+
+    turn: tirx.Expr
+    turns: int
+    first: tirx.Expr
+    blocks: int
+
+    def lines(self, product: Product, where: Sequence[tirx.Expr], steps: Sequence[tirx.Expr]) -> list[tirx.Stmt]:
+        """Lines of a group lie one after another, in the order of steps. Those behind the last group do no harm."""
+        done = self.turn * prod(product.depth) + position(steps, product.depth, KIND)
+        line = tirx.floordiv(done * self.blocks, const(self.turns))
+        axes = [axis.var for axis in product.program.sums.iter_vars]
+        zeros = [const(0)] * (len(steps) - 1)
+        statements = []
+        for extra in range(ceil_div(self.blocks, self.turns)):
+            values = dict(zip(axes, [*where, const(0), self.first, const(0), *zeros, line + extra, const(0)], strict=True))
+            statements.append(prefetch(product.w.source, [substitute(index, values) for index in product.w.indices]))
+        return statements
+
+
 def add_products(
-    product: Product, tile: Tile, where: Sequence[tirx.Expr], first_p: tirx.Expr, first_b: tirx.Expr, unroll: int
+    product: Product,
+    tile: Tile,
+    where: Sequence[tirx.Expr],
+    first_p: tirx.Expr,
+    first_b: tirx.Expr,
+    unroll: int,
+    ahead: Ahead | None,
 ) -> tirx.Stmt:
-    """The reduction, `unroll` steps of its innermost loop at once."""
+    """The reduction, `unroll` steps of its innermost loop at once. Each fetches weights that are `ahead` as well."""
     axes = [axis.var for axis in product.program.sums.iter_vars]
     inner = max((index for index, extent in enumerate(product.depth) if extent > 1), default=len(product.depth) - 1)
     unroll = unroll if product.depth[inner] % unroll == 0 else 1
@@ -170,6 +207,8 @@ def add_products(
         return tile.keep(dot(tile.sum_at(p, b, first), every_lane, tirx.reinterpret(f"int32x{tile.lanes}", w), tile.machine), p, b, first)
 
     body = tile.registers(update)
+    if ahead is not None:
+        body = tirx.SeqStmt([body, *ahead.lines(product, where, at)])
     if unroll > 1:
         body = unrolled(within, unroll, body)
     for index in reversed(range(len(product.depth))):
