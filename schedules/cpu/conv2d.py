@@ -138,7 +138,7 @@ def other_algorithm(program: tirx.PrimFunc, machine: Machine) -> Winograd | Conv
 
 def with_other(direct: Space, other: Winograd | ConvProduct) -> Space:
     """The space of both; their tiles share knobs, and the direct loops have the first value of those that are not theirs."""
-    theirs = other.knobs()
+    theirs = other.knobs
     plain: dict[str, Value] = {
         "algorithm": DIRECT,
         **{name: theirs[name][0] for name in theirs if name not in (*direct.knobs, "algorithm")},

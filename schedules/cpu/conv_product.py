@@ -49,6 +49,7 @@ class ConvProduct:
         """Channels in a block of the image; parts of the reduction begin at one."""
         return int(self.conv.weight.shape[4])
 
+    @cached_property
     def knobs(self) -> dict[str, Sequence[Value]]:
         """By the names of the direct loops' where there is a like one."""
         lanes, rows = self.machine.lanes(), self.product.rows
@@ -68,12 +69,12 @@ class ConvProduct:
         return rows * vectors + vectors + 1 <= self.machine.vector_registers
 
     def holds(self, point: Point) -> bool:
-        known = self.knobs()
+        known = self.knobs
         return all(point[name] in values for name, values in known.items()) and self.fits(int(point["tile_w"]), int(point["tile_k"]))
 
     def default(self) -> dict[str, Value] | None:
         """The tile of a like product, where this way is expected to be the quickest."""
-        known = self.knobs()
+        known = self.knobs
         if not self.contiguous or self.product.depth < DEEP or self.product.columns <= self.machine.lanes():
             return None
         tiles = [(int(rows), int(wide)) for rows in known["tile_w"] for wide in known["tile_k"] if self.fits(int(rows), int(wide))]

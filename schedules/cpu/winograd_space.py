@@ -6,6 +6,7 @@ wait for weights. Estimates are in cycles of one core; the rates were measured o
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from tvm.s_tir import Schedule
@@ -36,6 +37,7 @@ class Winograd:
     def k_blocks(self) -> int:
         return self.conv.shape[1]
 
+    @cached_property
     def knobs(self) -> dict[str, Sequence[Value]]:
         """The sizes of its tiles, by the names of those of the direct loops: tiles beside one another, and register tiles in a block."""
         most = self.conv.tile_count(2)
@@ -51,7 +53,7 @@ class Winograd:
 
     def holds(self, point: Point) -> bool:
         """Whether the values of `point` are among its own, and the schedule is legal."""
-        return all(point[name] in values for name, values in self.knobs().items()) and self.legal(self.blocking(point))
+        return all(point[name] in values for name, values in self.knobs.items()) and self.legal(self.blocking(point))
 
     def apply(self, point: Point) -> Schedule:
         return winograd(self.conv, self.blocking(point))
@@ -83,7 +85,7 @@ class Winograd:
         )
 
     def points(self) -> Iterator[Blocking]:
-        knobs = self.knobs()
+        knobs = self.knobs
         for m in SIDES.values():
             for tile_k in divisors(self.k_blocks, WIDEST):
                 for tile_t in map(int, knobs["tile_w"]):

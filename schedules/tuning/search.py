@@ -11,7 +11,7 @@ and not recorded first.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 from math import inf
 from typing import Any
 
@@ -118,8 +118,8 @@ class Search:
         """Legal points drawn by chance."""
         if self.all is not None:
             return [self.all[int(at)] for at in self.chance.permutation(len(self.all))[:count]]
-        keys = (tuple(self.any(values) for values in self.space.knobs.values()) for _ in range(4 * count))
-        return [key for key in keys if self.legal(key)][:count]
+        columns = [[values[at] for at in self.chance.integers(len(values), size=4 * count)] for values in self.space.knobs.values()]
+        return list(islice(filter(self.legal, zip(*columns, strict=True)), count))
 
     def any(self, values: Sequence[Value]) -> Value:
         return values[int(self.chance.integers(len(values)))]

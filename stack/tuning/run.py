@@ -25,7 +25,7 @@ from stack.tuning.graph import Variants
 from stack.tuning.progress import Progress, TaskRow
 from stack.tuning.session import Session, session_key
 
-BATCH = 8
+BATCHES = range(4, 17)  # points of one proposal: what comes to a quarter of a program's share of the trials, within these
 VARIANT = 0.5  # what a call counts that only another way of the graph makes, until that way is chosen
 
 
@@ -102,9 +102,10 @@ class Run:
         self.session.save()
 
     def batch(self) -> int:
-        """Points of one proposal: few where there are few trials, so that more programs get some."""
-        tunable = sum(state.work.task.space.size > 1 for state in self.states.values())
-        return BATCH if self.budget.trials is None or self.budget.trials >= 2 * BATCH * tunable else BATCH // 2
+        """Points of one proposal: few where there are few trials, so that more programs get some; many cost less to propose."""
+        tunable = max(1, sum(state.work.task.space.size > 1 for state in self.states.values()))
+        share = 2 * BATCHES[0] if self.budget.trials is None else self.budget.trials // (4 * tunable)
+        return min(max(share, BATCHES[0]), BATCHES[-1])
 
     def close(self) -> None:
         self.session.save()
