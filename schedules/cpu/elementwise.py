@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from schedules.cpu.access import blocks_of, is_reduction, trivial
+from schedules.cpu.flat_addresses import flat_addresses
 from schedules.cpu.nest import CHOICE_WORK, PARALLEL_WORK, spread, work
 from schedules.cpu.stage_nest import by_work, stage_nest
 from schedules.loopnest import Column, LoopNest
@@ -53,7 +54,7 @@ def apply(program: tirx.PrimFunc, machine: Machine, point: Point) -> Schedule:
     inline_chains(sch)
     for block in blocks_of(sch):
         spread(sch, block, machine, vectors=int(point["vectors"]))
-    return sch
+    return flat_addresses(sch)
 
 
 def inline_chains(sch: Schedule) -> None:

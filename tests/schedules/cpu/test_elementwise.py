@@ -24,6 +24,25 @@ def test_loops_that_every_operand_runs_through_in_order_are_fused() -> None:
     assert "range(T.int64(16))" in text(function)  # 256 elements, 16 lanes
 
 
+@pytest.mark.parametrize("shape", [(2, 7, 8, 24), (1, 3, 5, 24), (3, 16, 17), (2, 8, 4, 4)])
+def test_fused_loops_whose_vectors_run_over_rows_are_addressed_as_one(shape: tuple[int, ...]) -> None:
+    """Vectors of 64 bytes or 16 floats, that divide neither the channels nor, in some, all elements."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
+    function = program(lambda x, y: topi.add(topi.cast(x, "float32"), topi.cast(y, "float32")), x, y)
+    assert np.array_equal(result(function, x, y, rule="elementwise"), x.astype("float32") + y)
+    assert np.array_equal(result(program(topi.maximum, x, y), x, y, rule="elementwise"), np.maximum(x, y))
+
+
+def test_a_vector_over_the_ends_of_rows_is_one_load() -> None:
+    x = np.zeros((2, 7, 8, 24), np.uint8)
+    found = text(program(topi.maximum, x, x))
+    assert "vectorized(T.int64(64))" in found
+    assert "x0[T.int64(0), T.int64(0), T.int64(0), whole]" in found
+    plain = text(program(lambda x, b: topi.maximum(x, b), x, np.zeros(24, np.uint8)))  # loops that are not fused stay as they are
+    assert "whole" not in plain
+
+
 def test_a_transpose_is_tiled_both_ways() -> None:
     x = floats(70, 100)
     function = program(topi.transpose, x)
