@@ -49,6 +49,7 @@ OF_BYTES = {
     "dot_batch_matmul",
     "softmax_of_bytes",
     "max_of_bytes",
+    "table_of_bytes",
 }  # rules for quantised networks: test_compare_bytes.py has those
 REPEATS_DIFFER = {  # TVM's own, which number, move or wrap again what they made
     "FuseOps", "FuseTIR", "FuseTIRInner", "LegalizeOps", "CallTIRRewrite", "RewriteDataflowReshape", "AnnotateTIROpPattern",

@@ -15,12 +15,14 @@ from schedules.cpu.max_of_bytes import max_of_bytes
 from schedules.cpu.packed_batch import packed_batch
 from schedules.cpu.reduction import reduction
 from schedules.cpu.softmax_of_bytes import softmax_of_bytes
+from schedules.cpu.table_of_bytes import table_of_bytes
 
 RULES = [
     dot_conv2d,
     dot_depthwise,
     dot_batch_matmul,
     max_of_bytes,
+    table_of_bytes,
     conv2d,
     conv2d_plane,
     depthwise,
