@@ -75,7 +75,6 @@ def lowering() -> tvm.transform.Sequential:
             t.UnrollLoop(),
             s.RenormalizeSplitPattern(),
             t.StmtSimplify(),
-            t.RemoveNoOp(),
             s.RewriteUnsafeSelect(),
             t.CommonSubexprElim(),
             name_vector_math,

@@ -79,9 +79,9 @@ class Names:
         )
 
 
-def has_math(expr: tirx.Expr) -> bool:
+def has_math(node: tirx.Expr | tirx.Stmt) -> bool:
     found: list[bool] = []
-    tvm_ffi.structural_walk(expr, (tvm.ir.Call, lambda call: found.append(is_math(call))))
+    tvm_ffi.structural_walk(node, (tvm.ir.Call, lambda call: found.append(is_math(call))))
     return any(found)
 
 
@@ -118,6 +118,8 @@ def flatten(node: tirx.SeqStmt) -> tirx.Stmt:
 
 @tirx.transform.prim_func_pass(opt_level=0, name="nested_math")
 def nested_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
+    if not has_math(function.body):
+        return function
     return function.with_body(
         tvm_ffi.structural_map(function.body, [(tirx.BufferStore, store), (tirx.Bind, bind), (tirx.SeqStmt, flatten)])
     )
