@@ -50,6 +50,7 @@ OF_BYTES = {
     "softmax_of_bytes",
     "max_of_bytes",
     "table_of_bytes",
+    "interleave_bytes",
 }  # rules for quantised networks: test_compare_bytes.py has those
 REPEATS_DIFFER = {  # TVM's own, which number, move or wrap again what they made
     "FuseOps", "FuseTIR", "FuseTIRInner", "LegalizeOps", "CallTIRRewrite", "RewriteDataflowReshape", "AnnotateTIROpPattern",

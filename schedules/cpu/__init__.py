@@ -10,6 +10,7 @@ from schedules.cpu.dot_conv2d import dot_conv2d
 from schedules.cpu.dot_depthwise import dot_depthwise
 from schedules.cpu.elementwise import elementwise
 from schedules.cpu.fallback import fallback
+from schedules.cpu.interleave_bytes import interleave_bytes
 from schedules.cpu.matmul import packed_matmul
 from schedules.cpu.max_of_bytes import max_of_bytes
 from schedules.cpu.packed_batch import packed_batch
@@ -30,6 +31,7 @@ RULES = [
     packed_matmul,
     packed_batch,
     batch_matmul,
+    interleave_bytes,
     elementwise,
     softmax_of_bytes,
     reduction,
