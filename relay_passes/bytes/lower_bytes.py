@@ -13,7 +13,7 @@ import tvm
 from tvm import relax
 from tvm.ir.transform import Pass
 
-from relay_passes.bytes import channels_last, dynamic, results, tables, unsigned
+from relay_passes.bytes import channels_last, dynamic, results, sums, tables, unsigned
 from relay_passes.bytes.largest import largest_rule
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.choices import Choices
@@ -57,7 +57,11 @@ def lower_bytes(machine: Machine, choices: Choices) -> Pass:
             function = settle(
                 function,
                 module,
-                [results.EARLY, move_dequantize.RULES, [tables.table_rule(programs, half), results.result_rule(programs, half)]],
+                [
+                    [*results.EARLY, sums.sum_rule(programs)],
+                    move_dequantize.RULES,
+                    [tables.table_rule(programs, half), results.result_rule(programs, half)],
+                ],
             )
             function = settle(function, module, [[dynamic.scaled_rule(programs), largest_rule(programs)]])
             function = settle(function, module, [[results.layer_rule(programs), dynamic.dynamic_rule(programs)]])

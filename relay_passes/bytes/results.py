@@ -7,6 +7,7 @@
     quantize(avg_pool2d(dequantize(a, s)), u, zero)           ->   quantize(a program over bytes, zero added, 1, 0)
     quantize(softmax(dequantize(a, s)), u, zero)              ->   quantize(a program over bytes, 1, zero)
     quantize(concat(a, b))                                    ->   concat(quantize(a), quantize(b))
+    quantize(relu(a), u, 0)                                   ->   quantize(a, u, 0), of anything else
 
 So ONNX Runtime computes: one factor for each operand, nothing divided afterwards.
 """
@@ -23,7 +24,7 @@ from relay_passes.bytes.layers import activation, bias_of, emit, parse
 from relay_passes.bytes.pairs import ADD, MULTIPLY, Pair
 from relay_passes.bytes.products import product
 from relay_passes.bytes.softmax import softmax
-from relay_passes.bytes.sums import is_real_sum, real_sum
+from relay_passes.bytes.sums import is_real_sum
 from relay_passes.integers.island import Operand, Quantization, operand, quantized
 from relay_passes.integers.move_dequantize import zero_dtype
 from relay_passes.integers.programs import Programs
@@ -65,6 +66,13 @@ def set_limits(bounds: list[Bounds], output: Quantization) -> bool:
     """Whether any of the bounds lies within what the bytes hold."""
     info, unit, zero = np.iinfo(output.dtype), output.one_scale, output.one_zero
     return any(low / unit > info.min - zero or high / unit < info.max - zero for low, high in bounds)
+
+
+def without_limit(call: relax.Call, graph: Graph) -> relax.Call | None:
+    """The quantize of what the activation before it limits, where nothing else reads that: its bytes set the limit by themselves."""
+    if not graph.once(call.args[0]):
+        return None
+    return relax.Call(call.op, [graph.source(call.args[0]).args[0], *list(call.args)[1:]], call.attrs)
 
 
 def in_units(x: Operand, factor: np.float32) -> relax.Expr:
@@ -155,7 +163,9 @@ def result_rule(programs: Programs, half: int) -> Rule:
             value = product(core, graph, programs, output.one_scale)
         if value is None:
             value = scaled(core, output, graph, programs)
-        return bytes_of(limited(value, bounds, output), output) if value is not None else None
+        if value is None:
+            return without_limit(call, graph) if bounds and not set_limits(bounds, output) else None
+        return bytes_of(limited(value, bounds, output), output)
 
     return in_units_of_the_result
 
@@ -188,5 +198,5 @@ def layer_rule(programs: Programs) -> Rule:
     return sums_of_bytes
 
 
-EARLY: list[Rule] = [same_bytes, before_concat, real_sum]
+EARLY: list[Rule] = [same_bytes, before_concat]
 Make = Callable[[Programs], Rule]

@@ -13,6 +13,7 @@ import numpy as np
 import tvm
 from tvm import relax, te, tirx
 
+from relay_passes.bytes.sums import is_rounded_first
 from relay_passes.integers.island import quantized
 from relay_passes.integers.programs import Programs, placeholder
 from relay_passes.rewrite import Graph, Walk, array, constant, dtype, number, op_name, variables
@@ -21,6 +22,10 @@ ELEMENTWISE = 0  # TVM's pattern kind
 BY_ELEMENT = frozenset(
     f"relax.{name}" for name in ("add", "clip", "divide", "maximum", "minimum", "multiply", "nn.relu", "nn.relu6", "sigmoid", "subtract")
 )
+
+
+def by_element(call: relax.Expr) -> bool:
+    return op_name(call) in BY_ELEMENT or is_rounded_first(call)
 
 
 def reals(call: relax.Expr, graph: Graph) -> relax.Expr | None:
@@ -74,7 +79,7 @@ def stored(bindings: Sequence[relax.Binding], graph: Graph) -> list[relax.Expr]:
         graph.made[binding.var] = call
         for var in variables(call):
             readers.setdefault(var, []).append(index)
-        inside = op_name(call) in BY_ELEMENT or op_name(call) == "relax.quantize" or reals(call, graph) is not None
+        inside = by_element(call) or op_name(call) == "relax.quantize" or reals(call, graph) is not None
         from_memory = op_name(call) == "relax.dequantize"
         start[binding.var] = max((start.get(var, -1) for var in variables(call)), default=-1) if inside else -1 if from_memory else index
     found = []
@@ -90,7 +95,7 @@ def meets_later(
     own = start[var]
     while len(readers.get(var, ())) == 1:
         reader = bindings[readers[var][0]]
-        if op_name(reader.value) not in BY_ELEMENT:
+        if not by_element(reader.value):
             return False
         if start[reader.var] > own:
             return True
