@@ -11,6 +11,7 @@ lets each panel of weights be read once for the image and shares filters out to 
 multiplied, which keeps large images in the cache.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -112,7 +113,8 @@ def place(conv: Conv3x3, point: Blocking, tile: tirx.Expr) -> tuple[tirx.Expr, t
 def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr, slot: tirx.Expr, c: tirx.Expr) -> tirx.Stmt:
     """B^T d B for all tiles of a block and one block of channels. Tiles behind the last one repeat it.
 
-    First every column of the window, then every row, in loops: written out they are no quicker, and compile for twice as long.
+    First every column of the window, then every row, in loops: written out they are no quicker, and compile for twice as long. So it is
+    with a window at the border, which is copied first.
     """
     height, width = (int(extent) for extent in conv.data.shape[2:4])
     count, size = conv.tile_count(point.m), point.size
@@ -124,24 +126,28 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
         top, left = row - conv.top, column - conv.left
         half = buffer("half", (size * size, conv.lanes))
 
-        def of_column(j: tirx.Expr, checked: bool) -> tirx.Stmt:
+        inside = [top >= 0] if conv.top else []
+        if (rows - 1) * point.m - conv.top + size > height:
+            inside.append(top <= height - size)
+        if conv.left:
+            inside.append(left >= 0)
+        if (columns - 1) * point.m - conv.left + size > width:
+            inside.append(left <= width - size)
+        window = buffer("window", (size * size, conv.lanes))
+
+        def pixel(i: tirx.Expr, j: tirx.Expr, lane: tirx.Expr) -> tirx.Expr:
+            """Of a window that reaches over the border, where there is nothing but zeros."""
+            row, column = top + i, left + j
+            there = tirx.all(row >= 0, row < height, column >= 0, column < width)
+            return tirx.if_then_else(there, conv.data[image, c, row, column, lane], tirx.const(0, "float32"))
+
+        def copied(at: tirx.Expr) -> tirx.Stmt:
+            return vector(conv.lanes, lambda lane: tirx.BufferStore(window, pixel(at // size, at % size, lane), [at, lane]))
+
+        def of_column(j: tirx.Expr, source: Callable[[int, tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Stmt:
             code = Straight(conv.lanes, 8 * size)
-
-            def pixel(i: int) -> tirx.Expr:
-                value = conv.data[image, c, top + i, left + j, code.lane]
-                conditions = []
-                if checked:
-                    if i < conv.top:
-                        conditions.append(top + i >= 0)
-                    if (rows - 1) * point.m - conv.top + i >= height:
-                        conditions.append(top + i < height)
-                    if conv.left:
-                        conditions.append(left + j >= 0)
-                    if (columns - 1) * point.m - conv.left + size > width:
-                        conditions.append(left + j < width)
-                return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0, "float32")) if conditions else value
-
-            for i, value in enumerate(transformed_line(code, [code.hold(pixel(i)) for i in range(size)], point.m)):
+            pixels = [code.hold(source(i, j, code.lane)) for i in range(size)]
+            for i, value in enumerate(transformed_line(code, pixels, point.m)):
                 code.store(half, [i * size + j], value)
             return code.done()
 
@@ -151,15 +157,12 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
                 code.store(v, [slot, i * size + j, c * point.block + t], value)
             return code.done()
 
-        inside = [top >= 0] if conv.top else []
-        if (rows - 1) * point.m - conv.top + size > height:
-            inside.append(top <= height - size)
-        if conv.left:
-            inside.append(left >= 0)
-        if (columns - 1) * point.m - conv.left + size > width:
-            inside.append(left <= width - size)
-        plain = loop("j", size, lambda j: of_column(j, False))
-        checked = loop("j", size, lambda j: of_column(j, True)) if inside else None
+        def of_columns(source: Callable[[int, tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Stmt:
+            return loop("j", size, lambda j: of_column(j, source))
+
+        plain = of_columns(lambda i, j, lane: conv.data[image, c, top + i, left + j, lane])
+        zeros_around = sequence(loop("at", size * size, copied), of_columns(lambda i, j, lane: window[i * size + j, lane]))
+        checked = holding([window], zeros_around) if inside else None
         return holding([half], sequence(where(inside, plain, checked), loop("i", size, of_row)))
 
     return loop("t", point.block, one)
