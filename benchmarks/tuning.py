@@ -40,7 +40,7 @@ from schedules.tuning.jobs import Work
 from schedules.tuning.rounds import Budget
 from stack import measure
 from stack.graph import read
-from stack.measure.builder import Build, Builder, Setup
+from stack.measure.builder import KERNEL, Build, Builder, Setup
 from stack.measure.candidate import Candidate
 from stack.measure.jobs import Known, Prepare
 from stack.measure.local import build_runtime
@@ -165,21 +165,21 @@ class Harness:
         self.folder = folder / "job"
         self.folder.mkdir()
         (self.folder / "job").write_bytes(pickle.dumps(work.job))
-        self.builder.handle(Prepare(self.folder))
+        self.builder.handle([Prepare(self.folder)])
         self.known: Known = self.builder.jobs.know(self.folder)
         self.count = 0
 
     def build(self, point: Point) -> Callable[[], float]:
         """One of our points."""
         self.count += 1
-        candidate = self.builder.build(self.known, Build(self.folder, point, f"ours{self.count}"))
+        (candidate,) = self.builder.candidates([self.builder.schedule(self.known, Build(self.folder, point, f"ours{self.count}"))])
         return lambda: self.timer.time((candidate, math.inf)).cost
 
     def build_theirs(self, scheduled: tirx.PrimFunc) -> list[Callable[[], float]]:
         """Their schedule, compiled by our pipeline and by TVM's."""
         self.count += 1
-        library = self.builder.compile(scheduled, self.folder / f"theirs{self.count}")
-        candidate = Candidate(library, self.known.arguments, "f32", False)
+        library = self.builder.compile([scheduled], self.folder / f"theirs{self.count}")
+        candidate = Candidate(library, KERNEL, self.known.arguments, "f32", False)
         target = tvm.target.Target({**dict(find(TARGET).codegen), "num-cores": 1})
         compiled = tvm.compile(tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")}), target)
         arrays = [tvm.runtime.tensor(np.array(argument.read())) for argument in self.known.arguments]

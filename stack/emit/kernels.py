@@ -91,11 +91,6 @@ def lowering() -> tvm.transform.Sequential:
     )
 
 
-def build_object(program: tirx.PrimFunc, target: tvm.target.Target, file: Path) -> None:
-    """Compile one program into one object file."""
-    build_together([program], target, file)
-
-
 def build_together(programs: Sequence[tirx.PrimFunc], target: tvm.target.Target, file: Path) -> None:
     """Compile programs into one object file; each has its name in the attribute `global_symbol`."""
     module = tvm.IRModule({str(program.attrs["global_symbol"]): program for program in programs})

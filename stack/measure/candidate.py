@@ -38,9 +38,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One built point. `rounds` says that its integer outputs come of floats; `best` is the cheapest cost so far."""
+    """One built point: the function `kernel` of `library`. `rounds` says that its integer outputs come of floats."""
 
     library: Path
+    kernel: str
     arguments: Sequence[Argument]
     precision: str
     rounds: bool

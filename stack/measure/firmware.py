@@ -9,7 +9,7 @@ several points of a program are layers side by side, so that it is flashed once 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -30,7 +30,7 @@ from stack.manifest import parse
 from stack.measure.candidate import Argument, Array, wrong
 from stack.measure.jobs import Jobs, Known, Prepare, rules_of
 from stack.measure.native import Timed
-from stack.measure.serve import Refused, serve
+from stack.measure.serve import Handler, Refused, one_by_one, serve
 from targets.cortex_m import flash, linker, qemu, toolchain
 from targets.cortex_m.ask import core_of
 from targets.cortex_m.binding import binding, identity, tensor_bytes
@@ -255,9 +255,9 @@ def answered(runner: FirmwareRunner, inputs: Sequence[Array], manifest: Mapping[
     return outputs, runner.count(answer.count)
 
 
-def start(setup: Setup) -> Callable[[Any], Any]:
-    return Counter(setup).handle
+def start(setup: Setup) -> Handler:
+    return one_by_one(Counter(setup).handle, "does not build")
 
 
 def main(connection: Connection) -> None:
-    serve(connection, start, "does not build")
+    serve(connection, start)

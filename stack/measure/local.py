@@ -23,7 +23,8 @@ from targets.target import Target
 from targets.x86.detect import cpu_name
 
 BUILD_SECONDS, RUN_SECONDS = 30.0, 10.0  # of CPU for one candidate
-AHEAD = 4  # candidates per builder under way at once: what keeps them busy while the next ones are proposed
+TOGETHER = 3  # candidates that a builder compiles at once
+AHEAD = 5  # candidates per builder under way at once: what keeps them busy while the next ones are proposed
 SPARE, MEASURING = 10, 19  # niceness of builders, on spare cores and on those that measure
 HERE = Path(__file__).parent
 
@@ -47,7 +48,7 @@ class LocalRunner:
         self.ledger = Ledger(self.device)
         runtime, private = self.ledger.folder / "runtime.so", target.machine.l2_bytes
         limits = [Limits(BUILD_SECONDS, memory, (core,), MEASURING if core in measuring else SPARE) for core in cores[: builders or None]]
-        self.builders = Pool("stack.measure.builder", Setup(target, Environment(runtime, 1, private), rules), limits)
+        self.builders = Pool("stack.measure.builder", Setup(target, Environment(runtime, 1, private), rules), limits, TOGETHER)
         try:
             build_runtime(runtime)  # while the builders import TVM
         except BaseException:

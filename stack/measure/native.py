@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stack.measure.candidate import Argument, Array, Candidate, storage, wrong
-from stack.measure.serve import Refused, serve
+from stack.measure.serve import Handler, Refused, one_by_one, serve
 
 RUNTIME = [f"__TVMBackend{name}" for name in ("ParallelLaunch", "ParallelBarrier", "AllocWorkspace", "FreeWorkspace")]
 MOST = 32  # arguments of a kernel; timing.c says the same
@@ -109,15 +108,15 @@ class Timer:
             self.runtime.stack_pool_use(ctypes.c_void_p(self.runtime.stack_pool_new(environment.threads)))
 
     @contextmanager
-    def loaded(self, library: Path) -> Iterator[ctypes.c_void_p]:
-        """The kernel in `library`, with the functions of the runtime that it calls put into the variables it has for them."""
+    def loaded(self, library: Path, kernel: str) -> Iterator[ctypes.c_void_p]:
+        """The function `kernel` of `library`, with the functions of the runtime that it calls put into the variables it has for them."""
         loaded = ctypes.CDLL(str(library))
         try:
             for variable in RUNTIME:
                 with suppress(ValueError):  # of a kernel that does not call it
                     function = ctypes.c_void_p.in_dll(self.runtime, variable).value
                     ctypes.c_void_p.in_dll(loaded, variable).value = function
-            yield ctypes.cast(loaded.candidate, ctypes.c_void_p)
+            yield ctypes.cast(getattr(loaded, kernel), ctypes.c_void_p)
         finally:
             ctypes.CDLL(None).dlclose(ctypes.c_void_p(loaded._handle))
 
@@ -128,19 +127,19 @@ class Timer:
             raise Refused("out of memory", f"the kernel got no scratch memory (code {code})")
         return list(seconds)
 
-    def run(self, library: Path, arguments: Sequence[Argument]) -> list[Array]:
+    def run(self, library: Path, kernel: str, arguments: Sequence[Argument]) -> list[Array]:
         """The outputs of one call."""
-        with self.loaded(library) as kernel:
+        with self.loaded(library, kernel) as function:
             self.buffers.place(arguments)
-            self.call(kernel, 0, 1)
+            self.call(function, 0, 1)
         return self.buffers.outputs
 
     def time(self, request: tuple[Candidate, float]) -> Timed:
         """Compare, then time; Refused where the numbers are wrong."""
         candidate, best = request
         expected = [argument for argument in candidate.arguments if argument.role == "output"]
-        with self.loaded(candidate.library) as kernel:
-            for output, argument in zip(self.run(candidate.library, candidate.arguments), expected, strict=True):
+        with self.loaded(candidate.library, candidate.kernel) as kernel:
+            for output, argument in zip(self.run(candidate.library, candidate.kernel, candidate.arguments), expected, strict=True):
                 if difference := wrong(output, argument.read(), argument.dtype, candidate.precision, candidate.rounds):
                     self.buffers.arrays = {}  # whatever it wrote elsewhere
                     raise Refused("wrong result", difference)
@@ -186,9 +185,9 @@ def summary(seconds: Sequence[float], settled: bool) -> Timed:
     return Timed(float(middle), float(high - low), settled)
 
 
-def start(environment: Environment) -> Any:
-    return Timer(environment).time
+def start(environment: Environment) -> Handler:
+    return one_by_one(Timer(environment).time, "crashed")
 
 
 def main(connection: Connection) -> None:
-    serve(connection, start, "crashed")
+    serve(connection, start)

@@ -19,10 +19,13 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from stack.measure.fork_server import STARTING, ForkServer, last_words
-from stack.measure.serve import Answer, Limits
+from stack.measure.serve import READY, Answer, Limits
 
 PATIENCE = 12.0  # by the clock, times the seconds of CPU: on a busy machine a request takes longer without being slow
 REAPED = 5.0  # seconds that the system takes at most to end what was killed
+
+
+Work = tuple[Any, Future[Answer]]
 
 
 class Closed(Exception):
@@ -46,32 +49,33 @@ class Process:
         self.connection, self.ready = ours, False
         ours.send((self.limits, self.configuration))
 
-    def ask(self, request: Any) -> Answer:
-        """The answer, or which end the process found instead."""
+    def ask(self, requests: Sequence[Any]) -> list[Answer]:
+        """The answers, or as the only one which end the process found instead."""
         for _ in range(2):  # the second time where it ended while it had nothing to do
             try:
                 if not self.connection:
                     self.start()
                 if not self.ready:
                     answered = self.receive(STARTING)
-                    if answered.failure:
-                        return answered
+                    if answered != READY:
+                        assert isinstance(answered, Answer)
+                        return [answered]
                     self.ready = True
                 assert self.connection
-                self.connection.send(request)
-                return self.receive(PATIENCE * self.limits.seconds)
+                self.connection.send(requests)
+                answered = self.receive(PATIENCE * self.limits.seconds * len(requests))
+                return [answered] if isinstance(answered, Answer) else answered
             except (BrokenPipeError, ConnectionResetError):
                 ended = self.end()
             except OSError as error:
-                return Answer(None, "crashed", str(error))
-        return ended
+                return [Answer(None, "crashed", str(error))]
+        return [ended]
 
-    def receive(self, patience: float) -> Answer:
+    def receive(self, patience: float) -> list[Answer] | Answer:
         assert self.connection
         try:
             if self.connection.poll(patience):
-                answered = self.connection.recv()
-                assert isinstance(answered, Answer)
+                answered: list[Answer] | Answer = self.connection.recv()
                 return answered
         except (EOFError, ConnectionResetError):
             return self.end()
@@ -110,11 +114,14 @@ def meaning(code: int, printed: str) -> tuple[str, str]:
 
 
 class Pool:
-    """Serves requests in order, as many at once as there are `limits`. `seconds` is how long they have worked on how many `served`."""
+    """Serves requests in order, as many at once as there are `limits`. `seconds` is how long they have worked on how many `served`.
 
-    def __init__(self, module: str, configuration: Any, limits: Sequence[Limits]) -> None:
-        self.waiting: queue.SimpleQueue[tuple[Any, Future[Answer]] | None] = queue.SimpleQueue()
-        self.seconds, self.served, self.closing = 0.0, 0, False
+    A process gets up to `together` requests at a time, where more are waiting than there are processes; should it end, each alone.
+    """
+
+    def __init__(self, module: str, configuration: Any, limits: Sequence[Limits], together: int = 1) -> None:
+        self.waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self.seconds, self.served, self.closing, self.together = 0.0, 0, False, together
         self.counting = threading.Lock()
         self.server = ForkServer(module)
         self.processes = [Process(self.server, configuration, each) for each in limits]
@@ -132,24 +139,41 @@ class Pool:
         with suppress(OSError):  # which the first request says
             if not self.closing:
                 process.start()
-        while work := self.waiting.get():
-            request, future = work
-            if not future.set_running_or_notify_cancel():
-                continue
-            if self.closing:
-                future.set_exception(Closed())
-                continue
+        while works := self.next():
             began = time.monotonic()
-            answered = process.ask(request)
+            answers = process.ask([request for request, _ in works])
+            if len(answers) < len(works) and not self.closing:
+                answers = [process.ask([request])[0] for request, _ in works]
             with self.counting:
                 self.seconds += time.monotonic() - began
-                self.served += 1
-            if self.closing:
-                future.set_exception(Closed())
-            else:
-                future.set_result(answered)
+                self.served += len(works)
+            for (_, future), answered in zip(works, answers * len(works), strict=False):
+                if self.closing:
+                    future.set_exception(Closed())
+                else:
+                    future.set_result(answered)
         process.end()
         process.printed.close()
+
+    def next(self) -> list[Work]:
+        """The next requests that nobody has cancelled; none when the pool closes."""
+        works: list[Work] = []
+        while not works or (len(works) < self.together and self.waiting.qsize() >= len(self.processes)):
+            try:
+                work = self.waiting.get(block=not works)
+            except queue.Empty:
+                break
+            if work is None:
+                if works:
+                    self.waiting.put(None)
+                break
+            if not work[1].set_running_or_notify_cancel():
+                continue
+            if self.closing:
+                work[1].set_exception(Closed())
+            else:
+                works.append(work)
+        return works
 
     def close(self) -> None:
         """End everything, served or not. Harmless when repeated."""

@@ -41,6 +41,7 @@ class Parcel:
     failed: Answer
     seconds: float
     library: str = ""
+    kernel: str = ""
     arguments: Sequence[Argument] = ()
     precision: str = ""
     rounds: bool = False
@@ -103,7 +104,9 @@ def build(site: Site, job: Job, point: Point) -> Parcel:
     for file in own:
         file.unlink()
     relative = [replace(argument, file=Path(argument.file.name)) for argument in candidate.arguments]
-    return Parcel(Answer(), time.monotonic() - began, candidate.library.name, relative, candidate.precision, candidate.rounds, files)
+    return Parcel(
+        Answer(), time.monotonic() - began, candidate.library.name, candidate.kernel, relative, candidate.precision, candidate.rounds, files
+    )
 
 
 def measure(site: Site, job: Job, parcel: Parcel, best: float) -> Outcome:
@@ -122,7 +125,7 @@ def measure(site: Site, job: Job, parcel: Parcel, best: float) -> Outcome:
         for name, content in parcel.files.items():
             (own / name).write_bytes(content)
         arguments = [replace(each, file=(own if each.file.name in parcel.files else folder) / each.file) for each in parcel.arguments]
-        candidate = Candidate(own / parcel.library, arguments, parcel.precision, parcel.rounds)
+        candidate = Candidate(own / parcel.library, parcel.kernel, arguments, parcel.precision, parcel.rounds)
         ended = here.measurer.submit((candidate, here.ledger.cheapest(folder, best)))
         ended.exception()
         for name in parcel.files:

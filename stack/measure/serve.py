@@ -1,6 +1,6 @@
-"""The child's side of a process that serves requests: one comes over a pipe, its answer goes back, and the next one may come.
+"""The child's side of a process that serves requests: some come over a pipe, their answers go back, and the next ones may come.
 
-    def main(connection): serve(connection, start, "crashed")     # in a module that Pool names
+    def main(connection): serve(connection, start)     # in a module that Pool names
 
 The first message says what to work with and how much of it. A request that takes too long is ended by the system (SIGXCPU), one that takes
 too much memory gets none. Imports the standard library only, so that a process that does without TVM is there again at once.
@@ -9,7 +9,7 @@ too much memory gets none. Imports the standard library only, so that a process 
 import math
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -45,19 +45,27 @@ class Refused(Exception):
         self.failure, self.detail = failure, detail
 
 
-def serve(connection: Connection, start: Callable[[Any], Callable[[Any], Any]], otherwise: str) -> None:
-    """Answer requests by what `start` makes of the first message, until the other side is gone; `otherwise` is what an exception means."""
+Handler = Callable[[Sequence[Any]], list[Answer]]
+
+
+def serve(connection: Connection, start: Callable[[Any], Handler]) -> None:
+    """Answer requests by what `start` makes of the first message, until the other side is gone."""
     try:
         limits, configuration = connection.recv()
         confine(limits)
         handle = start(configuration)
         connection.send(READY)
         while True:
-            request = connection.recv()
-            allow(limits.seconds)
-            connection.send(answer(handle, request, otherwise))
+            requests = connection.recv()
+            allow(limits.seconds * len(requests))
+            connection.send(handle(requests))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(0)
+
+
+def one_by_one(handle: Callable[[Any], Any], otherwise: str) -> Handler:
+    """Each request by itself; `otherwise` is what an exception means."""
+    return lambda requests: [answer(handle, request, otherwise) for request in requests]
 
 
 def confine(limits: Limits) -> None:

@@ -18,7 +18,7 @@ from schedules.cpu import RULES
 from schedules.machine import Machine
 from schedules.rule import first_space
 from schedules.space import Point, Space
-from stack.emit.kernels import build_object
+from stack.emit.kernels import build_together
 from targets.x86.detect import cpu_flags
 from tests.schedules.cpu.dot_programs import Layer, Result, inputs, program, reference
 from tests.schedules.cpu.programs import AVX2, AVX512, aligned, pool
@@ -61,7 +61,7 @@ def built(functions: Sequence[tirx.PrimFunc], machine: str) -> Iterator[ctypes.C
 
         def build(index: int) -> Path:
             file = Path(folder) / f"{index}.o"
-            build_object(functions[index].with_attr("global_symbol", f"kernel{index}"), target, file)
+            build_together([functions[index].with_attr("global_symbol", f"kernel{index}")], target, file)
             return file
 
         with ThreadPoolExecutor(2) as workers:

@@ -48,7 +48,7 @@ def run(function: tirx.PrimFunc, machine: Machine, *arrays: np.ndarray, threads:
     target = tvm.target.Target({"kind": "llvm", "mcpu": CODEGEN[machine]})
     with tempfile.TemporaryDirectory(prefix="stack-test-") as folder:
         built, library = Path(folder) / "kernel.o", Path(folder) / "kernel.so"
-        kernels.build_object(function.with_attr("global_symbol", "kernel"), target, built)
+        kernels.build_together([function.with_attr("global_symbol", "kernel")], target, built)
         subprocess.run(["cc", "-shared", "-pthread", "-o", str(library), str(built), str(pool()), "-lm"], check=True)
         dll = ctypes.CDLL(str(library))
         dll.stack_pool_new.restype = ctypes.c_void_p

@@ -120,7 +120,7 @@ def test_the_instruction_stands_in_the_place_of_the_call(tmp_path):
     function = layer((4, 64), floats(64, 32), floats(32), DOT)
     chosen = space(function, DOT)
     scheduled = chosen.apply({**chosen.default, "precision": "bf16_dot"}).mod["main"].with_attr("global_symbol", "kernel")
-    kernels.build_object(scheduled, tvm.target.Target({"kind": "llvm", "mcpu": "cooperlake"}), tmp_path / "kernel.o")
+    kernels.build_together([scheduled], tvm.target.Target({"kind": "llvm", "mcpu": "cooperlake"}), tmp_path / "kernel.o")
     assert b"stack_bf16" not in (tmp_path / "kernel.o").read_bytes()
 
 

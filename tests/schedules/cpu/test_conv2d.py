@@ -19,7 +19,7 @@ from relay_passes.choices import Choices
 from relay_passes.pipeline import cpu_passes
 from schedules.machine import Machine
 from schedules.space import Point, Space
-from stack.emit.kernels import build_object
+from stack.emit.kernels import build_together
 from targets.registry import find
 from targets.x86.detect import cpu_flags
 from tests.relay_passes.network import FAST_BUILD, const, network
@@ -200,7 +200,7 @@ def run_all(
     target = tvm.target.Target({"kind": "llvm", "mcpu": CODEGEN[machine]})
 
     def build(index: int) -> Path:
-        build_object(functions[index].with_attr("global_symbol", f"kernel{index}"), target, folder / f"{index}.o")
+        build_together([functions[index].with_attr("global_symbol", f"kernel{index}")], target, folder / f"{index}.o")
         return folder / f"{index}.o"
 
     with ThreadPoolExecutor(2) as workers:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,8 +16,12 @@ from relay_passes.choices import Choices
 from schedules.tuning.jobs import Work, collect
 from schedules.tuning.measurement import Job, Measurement
 from stack.frontends.load import load
-from stack.measure.local import LocalRunner
+from stack.measure.builder import Build, Builder, Setup
+from stack.measure.jobs import Prepare
+from stack.measure.local import LocalRunner, build_runtime
+from stack.measure.native import Environment, Timer
 from stack.measure.pool import Closed
+from stack.measure.serve import Refused
 from targets.registry import family_of, find
 from tests.stack.measure.failing_rules import add_one
 
@@ -81,6 +86,21 @@ def test_a_good_point_has_a_cost_and_every_other_its_class_of_failure(runner: Lo
     assert measured["cannot pack"].detail == "its constants have no form for this point"
     assert measured["aborts"].detail.startswith("SIGABRT")
     assert measured["wrong"].detail.startswith("off by 1")
+
+
+def test_points_that_are_compiled_together_are_measured_each_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "job").write_bytes(pickle.dumps(JOB))
+    builder = Builder(Setup(find("x86"), Environment(build_runtime(tmp_path / "runtime.so"), 1, 1 << 20), RULES))
+    assert [each.failure for each in builder.handle([Prepare(tmp_path)])] == [""]
+    ways = ("good", "raises", "wrong", "slow")
+    good, raises, wrong, slow = builder.handle([Build(tmp_path, {"way": way}, way) for way in ways])
+    assert raises.failure == "does not build"
+    assert [each.value.kernel for each in (good, wrong, slow)] == ["candidate", "candidate1", "candidate2"]
+    good.value.library.unlink()  # the others keep theirs
+    timer = Timer(builder.setup.environment)
+    assert timer.time((slow.value, math.inf)).cost > 0
+    with pytest.raises(Refused, match="off by 1"):
+        timer.time((wrong.value, math.inf))
 
 
 def test_a_hopeless_candidate_is_stopped_early(runner: LocalRunner) -> None:

@@ -42,6 +42,18 @@ def test_a_request_that_fails_has_its_class_and_the_next_one_is_served(pool: Poo
     assert pool.submit("pid").result(30).value > 0
 
 
+def test_one_that_crashes_among_others_does_so_alone() -> None:
+    pool = Pool(MODULE, None, [Limits(1.0, 2 << 30)], together=3)
+    try:
+        answers = [pool.submit(request).result(30) for request in ["pid"]]
+        futures = [pool.submit(request) for request in ("pid", "pid", "refuse", "crash", "pid", "else", "pid")]
+        answers += [future.result(30) for future in futures]
+        assert [answer.failure for answer in answers] == ["", "", "", "wrong result", "crashed", "", "does not build", ""]
+        assert pool.served == 8
+    finally:
+        pool.close()
+
+
 def test_what_neither_computes_nor_answers_is_killed() -> None:
     pool = Pool(MODULE, None, [Limits(0.1, 2 << 30)])
     try:

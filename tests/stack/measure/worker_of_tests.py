@@ -3,12 +3,11 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import numpy as np
 
-from stack.measure.serve import Refused, serve
+from stack.measure.serve import Handler, Refused, one_by_one, serve
 
 
 def handle(request: str) -> object:
@@ -34,8 +33,8 @@ def handle(request: str) -> object:
 
 
 def main(connection: Connection) -> None:
-    serve(connection, start, "does not build")
+    serve(connection, start)
 
 
-def start(_configuration: object) -> Callable[[str], object]:
-    return handle
+def start(_configuration: object) -> Handler:
+    return one_by_one(handle, "does not build")
