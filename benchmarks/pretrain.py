@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cost_model import SESSION, groups_of, space_of
+from cost_model import SESSION, cheapest, groups_of, space_of
 from rich.console import Console
 
 from schedules.tuning.cost_model import CostModel, validate
-from schedules.tuning.database import Database, Record
+from schedules.tuning.database import Database, Record, text_of
 from schedules.tuning.validation import Measured, mean
 from stack.decide import isa, tuned_folder
 from targets.registry import find
@@ -29,16 +29,15 @@ MOST_KILOBYTES = 1200
 
 def decisions(database: Database, family: str) -> list[dict[str, Any]]:
     """One line for each program and kind of machine whose best point is not the default."""
-    costs: dict[tuple[str, str], dict[str, Record]] = {}
+    measured: dict[tuple[str, str], list[Record]] = {}
     for record in database.records():
         if record.good and record.precision == "f32" and record.unit != "cycles" and find(record.scope.target).family == family:
-            points = costs.setdefault((record.program, record.scope.target), {})
-            points[json.dumps(dict(record.point), sort_keys=True)] = record
+            measured.setdefault((record.program, record.scope.target), []).append(record)
     found = []
-    for (program, target), points in sorted(costs.items()):
+    for (program, target), records in sorted(measured.items()):
         machine, space = space_of(database, program, target)
-        fitting = {text: record for text, record in points.items() if space.holds(record.point)}
-        default = fitting.get(json.dumps(dict(space.default), sort_keys=True))
+        fitting = cheapest(record for record in records if space.holds(record.point))
+        default = fitting.get(text_of(space.default))
         best = min(fitting.values(), key=cost, default=None)
         if best is not None and default is not None and cost(best) < BETTER * cost(default):
             found.append({"isa": isa(machine), "program": program, "rule": space.rule, "point": dict(best.point)})

@@ -74,7 +74,7 @@ class Jobs:
             space = first_space(self.rules, program, replace(self.machine, reduced_precision=job.precision != "f32"))
             arguments = arguments_of(job, program, folder)
             constants = list(job.constants) or drawn([each for each in arguments if each.role == "constant"])
-            self.known[folder] = Known(job, program, space, arguments, constants, has_floats(program))
+            self.known[folder] = Known(job, program, space, arguments, constants, rounds(program, arguments))
             if len(self.known) > RECENT:
                 self.known.popitem(last=False)
         self.known.move_to_end(folder)
@@ -110,11 +110,18 @@ def written(program: tirx.PrimFunc) -> set[int]:
     return {index for index, parameter in enumerate(program.params) if any(parameter.same_as(buffer) for buffer in stored)}
 
 
-def has_floats(program: tirx.PrimFunc) -> bool:
+def rounds(program: tirx.PrimFunc, arguments: Sequence[Argument]) -> bool:
+    """Whether floats are rounded to integers on the way to the outputs."""
     found: list[str] = []
-    for kind in (TensorLoad, tirx.Cast):
-        tvm_ffi.structural_walk(program.body, (kind, lambda node: found.append(str(node.ty))))
-    return any("float" in dtype for dtype in found)
+    whole: list[bool] = []
+    tvm_ffi.structural_walk(program.body, (TensorLoad, lambda node: found.append(str(node.ty))))
+    tvm_ffi.structural_walk(program.body, (tirx.Cast, lambda node: whole.append(is_float(node.value.ty) and not is_float(node.ty))))
+    floats = any(is_float(each.dtype) for each in arguments if each.role == "output")
+    return any(whole) or (any(map(is_float, found)) and not floats)
+
+
+def is_float(dtype: object) -> bool:
+    return "float" in str(dtype)
 
 
 def arguments_of(job: Job, program: tirx.PrimFunc, folder: Path) -> list[Argument]:
