@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from schedules.space import Point
@@ -48,7 +49,6 @@ class Run:
         self.seconds_are_costs = variants.graph.family.container == "native"
         self.unit = "seconds" if self.seconds_are_costs else "cycles" if on_board else "instructions"
         self.outranked = False  # a board said what costs how much, and QEMU counts now
-        self.limits: Limits | None = None
         self.states = {key: self.state(work, work.task.calls) for key, work in variants.base.items()}
         self.states |= {key: self.state(work, VARIANT * work.task.calls) for key, work in variants.extra.items()}
         self.session = Session.open(database, session_key(variants.graph.key, self.scope, precision, on_board), budget, seed)
@@ -71,13 +71,9 @@ class Run:
     def search(self, runner: Runner) -> str:
         """Measure until the budget is used or nothing is to be gained."""
         assert runner.unit == self.unit, "costs are compared with those that are known"
-        if self.seconds_are_costs:
-            limits = measure(threads=1)  # on a busy machine that may say too little
-            self.limits = Limits(max(limits.flops, self.variants.graph.target.machine.peak_flops), limits.bandwidths)
         for state in self.states.values():
             task = state.work.task
             self.database.add_program(task.key, task.name, task.space.rule, state.work.job.program)
-            state.least = self.limits.seconds(state.work.flops, state.work.bytes) if self.limits else None
         self.began = time.monotonic()
         rounds = Rounds(
             states=list(self.states.values()),
@@ -92,9 +88,20 @@ class Run:
             seconds=self.session.seconds,
         )
         self.session.save()
-        stopped = rounds.run()
+        with ThreadPoolExecutor(1) as aside:
+            limits = aside.submit(self.find_limits) if self.seconds_are_costs else None  # while the builders start
+            stopped = rounds.run()
+        if limits:
+            limits.result()
         self.changed(rounds)
         return stopped
+
+    def find_limits(self) -> None:
+        """What no schedule of each task can go below; on a busy machine that may say too little."""
+        limits = measure(threads=1)
+        best = Limits(max(limits.flops, self.variants.graph.target.machine.peak_flops), limits.bandwidths)
+        for state in self.states.values():
+            state.least = best.seconds(state.work.flops, state.work.bytes)
 
     def finish(self, stopped: str) -> None:
         """The budget was used and the model checked: the same call gets another one from now on."""
