@@ -15,7 +15,7 @@ import math
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -125,7 +125,14 @@ def measure(works: Sequence[Work], target: str, database: Database, points: int,
             tell(f"{rounds.trials} points {'by the model' if guided else 'by chance'} in {rounds.seconds:.0f} s: {stopped}")
             for state in states:
                 state.closed = False
-        asked = [(state, point) for _ in range(AGAIN) for state in states for point in contenders(state)]
+        times = Counter((each.program, text_of(each.point)) for each in database.records(scope=scope))
+        asked = [
+            (state, point)
+            for turn in range(1, AGAIN + 1)
+            for state in states
+            for point in contenders(state)
+            if times[state.key, text_of(point)] <= turn
+        ]
         waiting: deque[tuple[State, Point, Future[Measurement]]] = deque()
         while (asked or waiting) and time.monotonic() < deadline:
             while asked and len(waiting) < runner.parallel:
