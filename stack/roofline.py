@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -36,8 +37,9 @@ class Limits:
         return max(flops / self.flops, bytes / bandwidth)
 
 
+@cache
 def measure(threads: int) -> Limits:
-    """Measure in a process of its own: BLAS reads its thread count once, when numpy is first imported."""
+    """Measure, once, in a process of its own: BLAS reads its thread count once, when numpy is first imported."""
     counts = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
     command = [sys.executable, "-m", "stack.roofline", str(threads)]
     done = subprocess.run(command, env={**os.environ, **counts}, check=True, stdout=subprocess.PIPE, text=True)

@@ -50,6 +50,12 @@ class Ranking:
     scores: Floats
     uncertainty: Floats
 
+    @classmethod
+    def of(cls, each: Floats) -> "Ranking":
+        """From what each member says, a row for each."""
+        centred = each - each.mean(axis=1, keepdims=True)
+        return cls(centred.mean(axis=0), centred.std(axis=0) if len(each) > 1 else np.ones(each.shape[1]))
+
 
 @dataclass
 class Member:
@@ -81,16 +87,21 @@ class CostModel:
 
     def rank(self, space: Space, machine: Machine, points: Sequence[Point]) -> Ranking:
         """Score `points` of `space`, at about ten thousand a second."""
-        return self.rank_table(featurize(space, machine, points))
+        return Ranking.of(self.scores(space, machine, points))
 
     def rank_table(self, table: Table) -> Ranking:
+        return Ranking.of(self.score_table(table))
+
+    def scores(self, space: Space, machine: Machine, points: Sequence[Point]) -> Floats:
+        """What each member says of `points`, a row for each member, from a zero of its own."""
+        return self.score_table(featurize(space, machine, points))
+
+    def score_table(self, table: Table) -> Floats:
         estimate = estimates(table)
         if not self.members:
-            return Ranking(-estimate, np.ones(len(estimate)))
+            return -estimate[None]
         rows = table.take(self.names)
-        each = np.stack([member.scores(rows, estimate) for member in self.members])
-        each -= each.mean(axis=1, keepdims=True)
-        return Ranking(each.mean(axis=0), each.std(axis=0))
+        return np.stack([member.scores(rows, estimate) for member in self.members])
 
     def predict(self, space: Space, machine: Machine, points: Sequence[Point]) -> Floats:
         """Costs of `points`, which may be compared with those of other programs; not a number where the model knows nothing yet."""

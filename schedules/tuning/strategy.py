@@ -95,12 +95,19 @@ class Learned:
 
     def propose(self, state: State, count: int) -> list[Point]:
         course, space = self.course(state), state.work.task.space
+        if self.since >= LESSON:
+            self.teach()
         ranked: dict[str, tuple[float, Point]] = {}
+        said: dict[tuple[Value, ...], Floats] = {}  # by the members of the model
         foretold: dict[tuple[Value, ...], float] = {}
 
         def rank(points: Sequence[Point]) -> Ranking:
-            ranking = self.model.rank(space, self.machine, points)
-            foretold.update(zip((tuple(point.values()) for point in points), map(float, ranking.scores), strict=True))
+            keys = [tuple(point.values()) for point in points]
+            if new := [at for at, key in enumerate(keys) if key not in said]:
+                scores = self.model.scores(space, self.machine, [points[at] for at in new])
+                said.update(zip((keys[at] for at in new), scores.T, strict=True))
+            ranking = Ranking.of(np.stack([said[key] for key in keys], axis=1))
+            foretold.update(zip(keys, ranking.scores.tolist(), strict=True))
             order = np.argsort(-ranking.scores, kind="stable")[: count + REST]
             ranked.update((text_of(points[at]), (float(ranking.scores[at]), points[at])) for at in order)
             return ranking
@@ -139,8 +146,6 @@ class Learned:
                     self.predicted.append([state.key, round(course.scores[text], 4), None if cost == inf else cost])
         if not course.under_way:
             self.end_batch(state, course)
-        if self.since >= LESSON:
-            self.teach()
 
     def end_batch(self, state: State, course: Course) -> None:
         best = inf if state.cost is None else state.cost

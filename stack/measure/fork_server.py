@@ -1,11 +1,12 @@
 """A process that has imported a module once, and forks as many of itself as are asked for, each in a few milliseconds.
 
-    server = ForkServer("stack.measure.builder"); pid = server.fork(connection, printed); server.reap(pid, 0.2) -> exit code
+    server = fork_server("stack.measure.builder"); pid = server.fork(connection, printed); server.reap(pid, 0.2) -> exit code
 
-Unlike multiprocessing's, it never imports the program that asks for it, which may be a script that does its work when it is imported.
-What it forks dies with it; it ends when its owner closes it or is gone.
+There is one for each module, which stays until this process ends: a second run of tuning starts at once. Unlike multiprocessing's, it
+never imports the program that asks for it, which may be a script that does its work when it is imported. What it forks dies with it.
 """
 
+import atexit
 import ctypes
 import gc
 import os
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import cache
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
@@ -24,7 +26,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 WATCH = 1.0  # seconds between two looks at whether its owner lives
 STARTING = 120.0  # seconds until it may fork: it imports TVM
 LIBRARIES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")  # a process that forks is to have one thread
-Request = tuple[()] | tuple[int, float]  # to fork, or to reap
+Request = list[str] | tuple[int, float]  # to fork, with where modules are found; or to reap a process
 
 
 class ForkServer:
@@ -33,7 +35,6 @@ class ForkServer:
     def __init__(self, module: str) -> None:
         self.module = module
         self.asking = threading.Lock()
-        self.closed = self.ready = False
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
         self.words = ""  # the last ones
@@ -44,7 +45,7 @@ class ForkServer:
         OSError where the module cannot be imported or the system has no more processes.
         """
         with self.asking:
-            pid = self.ask((), connection.fileno(), printed.fileno()) or self.ask((), connection.fileno(), printed.fileno())
+            pid = self.ask(paths(), connection.fileno(), printed.fileno()) or self.ask(paths(), connection.fileno(), printed.fileno())
         if pid is None:
             raise OSError(f"{self.module} does not start: {self.words}")
         return pid
@@ -58,8 +59,6 @@ class ForkServer:
         """Its answer; None where it has none because it ended."""
         try:
             if not self.connection:
-                if self.closed:
-                    return None
                 self.start()
             assert self.connection
             assert self.process
@@ -68,7 +67,6 @@ class ForkServer:
                 send_handle(self.connection, descriptor, self.process.pid)
             if self.connection.poll(STARTING):
                 answer: int | None = self.connection.recv()
-                self.ready = True
                 return answer
         except (EOFError, BrokenPipeError, ConnectionResetError):
             pass
@@ -77,12 +75,11 @@ class ForkServer:
 
     def start(self) -> None:
         self.connection, theirs = Pipe()
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         program = f"from stack.measure.fork_server import serve_forks; serve_forks({self.module!r}, {theirs.fileno()})"
         self.printed = tempfile.TemporaryFile()  # noqa: SIM115  (`end` closes it)
         self.process = subprocess.Popen(
             [sys.executable, "-c", program],
-            env=os.environ | {"PYTHONPATH": paths} | dict.fromkeys(LIBRARIES, "1"),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths())} | dict.fromkeys(LIBRARIES, "1"),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self.printed,
@@ -98,19 +95,22 @@ class ForkServer:
             self.process.wait()
             self.words = last_words(self.printed)
             self.printed.close()
-        self.process, self.connection, self.ready = None, None, False
+        self.process, self.connection = None, None
 
-    def refuse(self) -> None:
-        """Give up if it still imports, and do not start again. What was forked may be reaped."""
-        self.closed = True
-        if not self.ready and (process := self.process):
-            process.kill()
 
-    def close(self) -> None:
-        """End it and all that it forked. Harmless when repeated."""
-        self.refuse()
-        with self.asking:
-            self.end()
+@cache
+def fork_server(module: str) -> ForkServer:
+    """The one that has imported `module`, or will."""
+    server = ForkServer(module)
+    atexit.register(server.end)
+    return server
+
+
+os.register_at_fork(after_in_child=fork_server.cache_clear)
+
+
+def paths() -> list[str]:
+    return [path or os.getcwd() for path in sys.path]
 
 
 def last_words(printed: IO[bytes]) -> str:
@@ -140,7 +140,7 @@ def serve_forks(module: str, descriptor: int) -> None:
                 if os.getppid() != owner:  # and what the owner forked itself may hold the other end still
                     os._exit(0)
             request = connection.recv()
-            if request:
+            if isinstance(request, tuple):
                 connection.send(reaped(*request))
                 continue
             theirs, printed = recv_handle(connection), recv_handle(connection)
@@ -149,6 +149,7 @@ def serve_forks(module: str, descriptor: int) -> None:
                 die_with_parent()
                 os.setpgid(0, 0)  # what it starts can be ended with it
                 connection.close()
+                sys.path[:] = request
                 os.dup2(printed, 1)
                 os.dup2(printed, 2)
                 main(Connection(theirs))

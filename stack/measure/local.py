@@ -5,7 +5,9 @@ job, point -> [builder: apply, LLVM, ld] -> library and constants as files in me
 
 import os
 import subprocess
+import tempfile
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 
 from schedules.space import Point
@@ -23,7 +25,7 @@ from targets.target import Target
 from targets.x86.detect import cpu_name
 
 BUILD_SECONDS, RUN_SECONDS = 30.0, 10.0  # of CPU for one candidate
-TOGETHER = 3  # candidates that a builder compiles at once
+TOGETHER = 4  # candidates that a builder compiles at once
 AHEAD = 5  # candidates per builder under way at once: what keeps them busy while the next ones are proposed
 SPARE, MEASURING = 10, 19  # niceness of builders, on spare cores and on those that measure
 HERE = Path(__file__).parent
@@ -99,9 +101,17 @@ def physical_memory() -> int:
 
 def build_runtime(library: Path) -> Path:
     """timing.c and the thread pool, as `library`."""
-    sources = [HERE / "timing.c", RUNTIME / "pool.c"]
-    command = [str(find_cc()), "-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", f"-I{RUNTIME}", *map(str, sources), "-o", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise StackError("the C compiler could not build what measures", at=command[0], hint=done.stderr.strip()[-2000:])
+    library.write_bytes(compiled_runtime())
     return library
+
+
+@cache
+def compiled_runtime() -> bytes:
+    sources = [HERE / "timing.c", RUNTIME / "pool.c"]
+    with tempfile.NamedTemporaryFile(suffix=".so") as library:
+        options = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", f"-I{RUNTIME}"]
+        command = [str(find_cc()), *options, *map(str, sources), "-o", library.name]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise StackError("the C compiler could not build what measures", at=command[0], hint=done.stderr.strip()[-2000:])
+        return Path(library.name).read_bytes()

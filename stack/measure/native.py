@@ -30,7 +30,7 @@ BLOCK = 4e-3  # seconds of calls between two looks at the spread
 NEAR = 1.1  # times the cheapest so far: where it matters which of the two is cheaper, more calls tell
 ENOUGH = {True: 0.005, False: 0.02}  # of the median, as the standard error of it; where it is near, and elsewhere
 AT_LEAST = 8  # calls
-AT_MOST = {True: 0.06, False: 0.03}  # seconds of calls
+AT_MOST = {True: 0.03, False: 0.015}  # seconds of calls
 BY_THE_CLOCK = 0.5  # seconds: others may have the core most of the time
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from stack.measure.fork_server import STARTING, ForkServer, last_words
+from stack.measure.fork_server import STARTING, ForkServer, fork_server, last_words
 from stack.measure.serve import READY, Answer, Limits
 
 PATIENCE = 12.0  # by the clock, times the seconds of CPU: on a busy machine a request takes longer without being slow
@@ -123,8 +123,7 @@ class Pool:
         self.waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self.seconds, self.served, self.closing, self.together = 0.0, 0, False, together
         self.counting = threading.Lock()
-        self.server = ForkServer(module)
-        self.processes = [Process(self.server, configuration, each) for each in limits]
+        self.processes = [Process(fork_server(module), configuration, each) for each in limits]
         self.threads = [threading.Thread(target=self.feed, args=(process,), daemon=True) for process in self.processes]
         for thread in self.threads:
             thread.start()
@@ -181,12 +180,10 @@ class Pool:
         for process in self.processes:
             if process.pid:
                 kill_group(process.pid)
-        self.server.refuse()
         for _ in self.threads:
             self.waiting.put(None)
         for thread in self.threads:
             thread.join()
-        self.server.close()
         while not self.waiting.empty():
             if (work := self.waiting.get()) and work[1].set_running_or_notify_cancel():
                 work[1].set_exception(Closed())

@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,15 @@ def runner() -> Iterator[LocalRunner]:
 
 
 def descendants(of: int) -> set[int]:
-    """Processes whose parent is `of`."""
-    children = set()
+    """Processes that `of` started, and those that they did."""
+    children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text()
-        except OSError:
-            continue
-        if int(text.rsplit(")", 1)[1].split()[1]) == of:
-            children.add(int(stat.parent.name))
-    return children
+        with suppress(OSError):
+            children.setdefault(int(stat.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(stat.parent.name))
+    found = {of}
+    while more := {child for each in found for child in children.get(each, ())} - found:
+        found |= more
+    return found - {of}
 
 
 def test_a_good_point_has_a_cost_and_every_other_its_class_of_failure(runner: LocalRunner) -> None:

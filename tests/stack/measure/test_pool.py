@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stack.measure.fork_server import fork_server
 from stack.measure.pool import Closed, Pool, meaning
 from stack.measure.serve import Answer, Limits
 
@@ -122,22 +123,23 @@ time.sleep(60)
 
 def test_a_server_that_was_killed_is_replaced_with_all_that_it_forked(pool: Pool) -> None:
     first = pool.submit("pid").result(30).value
-    assert pool.server.process
-    pool.server.process.kill()
+    server = fork_server(MODULE)
+    assert server.process
+    server.process.kill()
     until(lambda: not runs(first))
     assert pool.submit("pid").result(30).value not in (None, first)
 
 
-def test_closing_waits_neither_for_the_import_nor_leaves_what_it_killed_unreaped() -> None:
-    pool = Pool("stack.measure.builder", None, [Limits(10.0, 2 << 30)])
-    future = pool.submit("pid")
-    pool.close()
-    with pytest.raises(Closed):
-        future.result(1)
-    pool = Pool(MODULE, None, [Limits(10.0, 2 << 30)])
-    worker = pool.submit("pid").result(30).value
-    pool.close()
-    assert not Path(f"/proc/{worker}").exists()
+def test_closing_leaves_nothing_that_it_killed_unreaped_and_the_next_pool_is_forked_by_the_same_server() -> None:
+    servers = []
+    for _ in range(2):
+        pool = Pool(MODULE, None, [Limits(10.0, 2 << 30)])
+        worker = pool.submit("pid").result(30).value
+        pool.close()
+        assert not Path(f"/proc/{worker}").exists()
+        assert (server := fork_server(MODULE).process)
+        servers.append(server.pid)
+    assert servers[0] == servers[1]
 
 
 def test_a_module_that_cannot_be_imported_is_said_by_each_request() -> None:
