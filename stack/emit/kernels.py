@@ -48,6 +48,16 @@ def compact_buffers(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tv
     return s_tir.transform.CompactBufferAllocation()(tvm.IRModule({"main": function}))["main"]
 
 
+@tirx.transform.prim_func_pass(opt_level=0, name="narrow_indices")
+def narrow_indices(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
+    """TVM's NarrowDataType for programs over bytes alone. As 32 bits an index has to be extended wherever it is one: LLVM takes a fifth
+    longer, and the kernels of float32 are slower by up to a third; those of bytes, with several addresses for one instruction, are quicker
+    by up to a third."""
+    if not any(parameter.dtype in ("int8", "uint8") for parameter in function.params):
+        return function
+    return tirx.transform.NarrowDataType(32)(tvm.IRModule({"main": function}))["main"]
+
+
 def lowering() -> tvm.transform.Sequential:
     """TensorIR blocks -> flat loops over pointers, in the order of TVM's own CPU pipeline less what only GPUs need."""
     s, t = s_tir.transform, tirx.transform
@@ -65,7 +75,7 @@ def lowering() -> tvm.transform.Sequential:
             t.FlattenBuffer(),
             unshield_division,
             t.BF16ComputeLegalize(),
-            t.NarrowDataType(32),
+            narrow_indices,
             s.LoopPartition(),
             vector_tails,
             t.StmtSimplify(),  # decides the conditions that are now constant
@@ -76,7 +86,6 @@ def lowering() -> tvm.transform.Sequential:
             s.RenormalizeSplitPattern(),
             t.StmtSimplify(),
             s.RewriteUnsafeSelect(),
-            t.CommonSubexprElim(),
             name_vector_math,
             nested_math,
             parallel_units,

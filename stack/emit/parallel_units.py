@@ -15,22 +15,22 @@ UNITS = 128  # as in runtime/runtime.h
 
 def boundary(unit: tirx.Expr, extent: int) -> tirx.Expr:
     """unit * extent // UNITS, without a product that could overflow."""
-    whole, rest = divmod(extent, UNITS)
-    return unit * tirx.const(whole, "int32") + unit * tirx.const(rest, "int32") // tirx.const(UNITS, "int32")
+    whole, rest, units = (tirx.const(number, str(unit.ty)) for number in (*divmod(extent, UNITS), UNITS))
+    return unit * whole + unit * rest // units
 
 
 def in_units(loop: tirx.For) -> tirx.For:
     if loop.kind != tirx.ForKind.PARALLEL:
         return loop
-    known = isinstance(loop.extent, tirx.IntImm) and str(loop.loop_var.ty) == "int32"
-    unit = tirx.Var("unit", "int32")
-    first = boundary(unit, int(loop.extent)) if known else tirx.const(0, "int32")
-    count = boundary(unit + tirx.const(1, "int32"), int(loop.extent)) - first if known else loop.extent
-    start = loop.min + first if known else loop.min
-    inner = tirx.For(loop.loop_var, start, count, tirx.ForKind.SERIAL, loop.body, annotations=loop.annotations)
-    if not known:  # no rule makes such a loop; one thread does it then, for the pool knows no other number of parts
-        return inner
-    return tirx.For(unit, tirx.const(0, "int32"), tirx.const(UNITS, "int32"), tirx.ForKind.PARALLEL, inner)
+    dtype = str(loop.loop_var.ty)
+    zero = tirx.const(0, dtype)
+    if not isinstance(loop.extent, tirx.IntImm):  # no rule makes such a loop; one thread does it, for the pool knows no other number of parts
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body, annotations=loop.annotations)
+    unit = tirx.Var("unit", dtype)
+    first = boundary(unit, int(loop.extent))
+    count = boundary(unit + tirx.const(1, dtype), int(loop.extent)) - first
+    inner = tirx.For(loop.loop_var, loop.min + first, count, tirx.ForKind.SERIAL, loop.body, annotations=loop.annotations)
+    return tirx.For(unit, zero, tirx.const(UNITS, dtype), tirx.ForKind.PARALLEL, inner)
 
 
 @tirx.transform.prim_func_pass(opt_level=0, name="parallel_units")
