@@ -59,6 +59,16 @@ def sequence(*parts: tirx.Stmt | None) -> tirx.Stmt:
     return real[0] if len(real) == 1 else tirx.SeqStmt(real)
 
 
+def named(values: Sequence[tirx.Expr], body: Callable[..., tirx.Stmt]) -> tirx.Stmt:
+    """`body` of what stands for each of `values`: what many indices are made of is simplified once, and not once an index.
+
+    It is memory, which LLVM makes a register of: what a variable is bound to, TVM's simplifier writes out again.
+    """
+    held = buffer("held", [len(values)], "int64")
+    stores = [tirx.BufferStore(held, value, [number(at)]) for at, value in enumerate(values)]
+    return holding([held], tirx.SeqStmt([*stores, body(*(held[number(at)] for at in range(len(values))))]))
+
+
 def buffer(name: str, shape: Sequence[int], dtype: str = "float32", scope: str = "local") -> tirx.Buffer:
     """Memory of a kernel's own: in registers where all its indices become constants, else on the stack or in the workspace."""
     return tirx.decl_buffer([number(extent) for extent in shape], dtype, name=name, scope=scope)

@@ -19,7 +19,7 @@ from tvm.s_tir import Schedule
 
 from schedules.cpu import winograd_transforms as transforms
 from schedules.cpu.convolution import Convolution
-from schedules.cpu.raw_loops import as_schedule, buffer, holding, loop, number, parallel, prefetch, sequence, unrolled, vector, where
+from schedules.cpu.raw_loops import as_schedule, buffer, holding, loop, named, number, parallel, prefetch, sequence, unrolled, vector, where
 from schedules.cpu.straight import Straight
 from schedules.space import Array
 
@@ -104,10 +104,10 @@ def winograd(conv: Conv3x3, point: Blocking) -> Schedule:
     return as_schedule(conv.program, params, body)
 
 
-def place(conv: Conv3x3, point: Blocking, tile: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr, tirx.Expr]:
+def place(conv: Conv3x3, point: Blocking, tile: tirx.Expr) -> list[tirx.Expr]:
     """The image of a tile, and the row and column of its first result."""
     rows, columns = conv.tiles(point.m)
-    return tile // (rows * columns), tile // columns % rows * point.m, tile % columns * point.m
+    return [tile // (rows * columns), tile // columns % rows * point.m, tile % columns * point.m]
 
 
 def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr, slot: tirx.Expr, c: tirx.Expr) -> tirx.Stmt:
@@ -122,8 +122,9 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
 
     def one(t: tirx.Expr) -> tirx.Stmt:
         tile = tirx.min(block * point.block + t, number(count - 1)) if count % point.block else block * point.block + t
-        image, row, column = place(conv, point, tile)
-        top, left = row - conv.top, column - conv.left
+        return named(place(conv, point, tile), lambda image, row, column: at(t, image, row - conv.top, column - conv.left))
+
+    def at(t: tirx.Expr, image: tirx.Expr, top: tirx.Expr, left: tirx.Expr) -> tirx.Stmt:
         half = buffer("half", (size * size, conv.lanes))
 
         inside = [top >= 0] if conv.top else []
@@ -141,8 +142,8 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
             there = tirx.all(row >= 0, row < height, column >= 0, column < width)
             return tirx.if_then_else(there, conv.data[image, c, row, column, lane], tirx.const(0, "float32"))
 
-        def copied(at: tirx.Expr) -> tirx.Stmt:
-            return vector(conv.lanes, lambda lane: tirx.BufferStore(window, pixel(at // size, at % size, lane), [at, lane]))
+        def copied(place: tirx.Expr) -> tirx.Stmt:
+            return vector(conv.lanes, lambda lane: tirx.BufferStore(window, pixel(place // size, place % size, lane), [place, lane]))
 
         def of_column(j: tirx.Expr, source: Callable[[int, tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Stmt:
             code = Straight(conv.lanes, 8 * size)
@@ -219,7 +220,10 @@ def finished(conv: Conv3x3, point: Blocking, sums: tirx.Buffer, panel: tirx.Expr
 
     def one(k: tirx.Expr, t: tirx.Expr) -> tirx.Stmt:
         tile = block * point.block + t
-        image, row, column = place(conv, point, tile)
+        whole = named(place(conv, point, tile), lambda image, row, column: at(k, t, image, row, column))
+        return where([tile < count] if count % point.block else [], whole)
+
+    def at(k: tirx.Expr, t: tirx.Expr, image: tirx.Expr, row: tirx.Expr, column: tirx.Expr) -> tirx.Stmt:
         y, half = buffer("y", (m, lanes)), buffer("half", (m * size, lanes))
 
         def line(code: Straight, values: list[tirx.Expr]) -> list[tirx.Expr]:
@@ -248,7 +252,6 @@ def finished(conv: Conv3x3, point: Blocking, sums: tirx.Buffer, panel: tirx.Expr
             stores = (where([column + j < width] if (columns - 1) * m + j >= width else [], pixel(i, j)) for j in range(m))
             return sequence(of_line(i), where([row + i < height] if rows * m > height else [], sequence(*stores)))
 
-        whole = holding([y, half], sequence(loop("j", size, of_column), loop("i", m, of_row)))
-        return where([tile < count] if count % point.block else [], whole)
+        return holding([y, half], sequence(loop("j", size, of_column), loop("i", m, of_row)))
 
     return loop("k", point.tile_k, lambda k: loop("t", point.block, lambda t: one(k, t)))

@@ -81,9 +81,7 @@ def lowering() -> tvm.transform.Sequential:
             t.StmtSimplify(),  # decides the conditions that are now constant
             t.VectorizeLoop(True),
             t.StorageRewrite(),
-            s.HoistIfThenElse(),
             t.UnrollLoop(),
-            s.RenormalizeSplitPattern(),
             t.StmtSimplify(),
             s.RewriteUnsafeSelect(),
             name_vector_math,

@@ -68,7 +68,7 @@ def wrong(got: Array, expected: Array, dtype: str, precision: str, rounds: bool)
         if rounds and worst <= 1 and count <= max(1, ONE_STEP * got.size):
             return ""
         return f"{count} of {got.size} integers differ, by up to {worst}" if count else ""
-    if got.dtype == expected.dtype and np.array_equal(got.view(np.uint8), expected.view(np.uint8)):
+    if got.dtype == expected.dtype and np.array_equal(got.reshape(-1).view(np.uint8), expected.reshape(-1).view(np.uint8)):
         return ""
     ours, right = numbers(got, dtype), numbers(expected, dtype)
     finite = np.isfinite(right)

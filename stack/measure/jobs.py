@@ -116,8 +116,14 @@ def rounds(program: tirx.PrimFunc, arguments: Sequence[Argument]) -> bool:
     whole: list[bool] = []
     tvm_ffi.structural_walk(program.body, (TensorLoad, lambda node: found.append(str(node.ty))))
     tvm_ffi.structural_walk(program.body, (tirx.Cast, lambda node: whole.append(is_float(node.value.ty) and not is_float(node.ty))))
+    tvm_ffi.structural_walk(program.body, (tvm.ir.Call, lambda node: whole.append(takes_bits(node))))
     floats = any(is_float(each.dtype) for each in arguments if each.role == "output")
     return any(whole) or (any(map(is_float, found)) and not floats)
+
+
+def takes_bits(call: tvm.ir.Call) -> bool:
+    """Whether it is an integer of a float's bits, as a sum with a large number rounds."""
+    return bool(getattr(call.op, "name", "").endswith(".reinterpret") and is_float(call.args[0].ty) and not is_float(call.ty))
 
 
 def is_float(dtype: object) -> bool:
