@@ -24,8 +24,8 @@ Rank = Callable[[Sequence[Point]], Ranking]
 Key = tuple[Value, ...]
 
 COUNTABLE = 1 << 16  # points that are enumerated at most
-RANKED = 4096  # candidates that are ranked for one batch
-GENERATIONS, POPULATION, PARENTS = 3, 512, 32
+RANKED = 2048  # candidates that are ranked for one batch
+GENERATIONS, POPULATION, PARENTS = 3, 256, 32
 DIFFERENT = 0.15  # the share of a batch that the model has no say in
 CURIOSITY = 0.5  # what a standard deviation among the members of the model is worth
 

@@ -81,6 +81,7 @@ def lowering() -> tvm.transform.Sequential:
             t.StmtSimplify(),  # decides the conditions that are now constant
             t.VectorizeLoop(True),
             t.StorageRewrite(),
+            stack_buffers,
             t.UnrollLoop(),
             t.StmtSimplify(),
             s.RewriteUnsafeSelect(),
@@ -88,7 +89,6 @@ def lowering() -> tvm.transform.Sequential:
             nested_math,
             parallel_units,
             t.prim_func_pass(plain_pointers, opt_level=0, name="plain_pointers"),
-            stack_buffers,
             t.LowerTVMBuiltin(),
             t.LowerIntrin(),
             t.BF16StorageLegalize(),

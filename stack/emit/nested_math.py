@@ -17,7 +17,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from stack.emit.vector_math import is_math
+from stack.emit.vector_math import has_math, is_math
 
 
 @dataclass
@@ -77,12 +77,6 @@ class Names:
         return tirx.SeqStmt(
             [*(tirx.AllocBuffer(store.buffer) for store in self.stores), *(store.store for store in self.stores), statement]
         )
-
-
-def has_math(node: tirx.Expr | tirx.Stmt) -> bool:
-    found: list[bool] = []
-    tvm_ffi.structural_walk(node, (tvm.ir.Call, lambda call: found.append(is_math(call))))
-    return any(found)
 
 
 def nested(expr: tirx.Expr) -> bool:

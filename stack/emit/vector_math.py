@@ -153,6 +153,13 @@ for function in FUNCTIONS:  # TVM makes scalars of whatever it does not know to 
         tvm.ir.register_op_attr(f"tirx.{function}", "TVectorizable", True)
 
 
+def called(node: tirx.Expr | tirx.Stmt) -> set[str]:
+    """The names of TIR's functions that `node` calls."""
+    names: set[str] = set()
+    tvm_ffi.structural_walk(node, (tvm.ir.Call, lambda call: names.add(getattr(call.op, "name", "").removeprefix("tirx."))))
+    return names
+
+
 def name_call(call: tvm.ir.Call) -> tirx.Expr:
     """`T.exp(x)` -> a call of the function "stack.exp", which no pass of TVM's touches."""
     name = getattr(call.op, "name", "").removeprefix("tirx.")
@@ -166,6 +173,12 @@ def is_math(call: tvm.ir.Call) -> bool:
     return bool(getattr(call.op, "name", "") == "tirx.call_pure_extern" and call.args[0].value.startswith(PREFIX))
 
 
+def has_math(node: tirx.Expr | tirx.Stmt) -> bool:
+    found: list[bool] = []
+    tvm_ffi.structural_walk(node, (tvm.ir.Call, lambda call: found.append(is_math(call))))
+    return any(found)
+
+
 def expand_call(call: tvm.ir.Call) -> tirx.Expr:
     if not is_math(call):
         return call
@@ -176,10 +189,14 @@ def expand_call(call: tvm.ir.Call) -> tirx.Expr:
 @tirx.transform.prim_func_pass(opt_level=0, name="name_vector_math")
 def name_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Save the functions from `LowerIntrin`."""
+    if not any(each in FUNCTIONS for each in called(function.body)):
+        return function
     return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, name_call)))
 
 
 @tirx.transform.prim_func_pass(opt_level=0, name="expand_vector_math")
 def expand_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Put the arithmetic in their place; last, since the analysers in other passes do not know vectors of `bool`."""
+    if not has_math(function.body):
+        return function
     return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, expand_call)))

@@ -25,12 +25,13 @@ ALIGN = 64
 TINY = 1 << 10  # bytes of constants: a few lines, which cost nothing wherever they come from
 HOPELESS = 1.5  # times the cheapest so far
 FIRST = 3  # runs that tell a hopeless one
+FEWEST = {True: 5, False: FIRST}  # calls, however long each takes; where it is near, and elsewhere
 WARM = 1e-3  # seconds of calls before times count
 BLOCK = 4e-3  # seconds of calls between two looks at the spread
 NEAR = 1.1  # times the cheapest so far: where it matters which of the two is cheaper, more calls tell
 ENOUGH = {True: 0.005, False: 0.02}  # of the median, as the standard error of it; where it is near, and elsewhere
 AT_LEAST = 8  # calls
-AT_MOST = {True: 0.03, False: 0.015}  # seconds of calls
+AT_MOST = {True: 0.02, False: 0.01}  # seconds of calls
 BY_THE_CLOCK = 0.5  # seconds: others may have the core most of the time
 
 
@@ -65,9 +66,9 @@ class Buffers:
         self.sets = 1 if constant <= TINY else max(1, -(-2 * self.private // constant))
         kept = self.arrays
         self.arrays = {argument: kept[argument] if argument in kept else self.make(argument) for argument in arguments}
-        rows = [[self.arrays[each][index % len(self.arrays[each])].ctypes.data for each in arguments] for index in range(self.sets)]
-        flat = [address for row in rows for address in [*row, *[row[-1]] * (MOST - len(row))]]
-        self.table = (ctypes.c_void_p * len(flat))(*flat)
+        columns = [np.resize([array.ctypes.data for array in self.arrays[each]], self.sets) for each in arguments]
+        rows = np.stack([*columns, *[columns[-1]] * (MOST - len(columns))], axis=1).astype(np.uint64)
+        self.table = (ctypes.c_void_p * rows.size).from_buffer(rows)
         inputs = [self.arrays[each][0] for each in arguments if each.role == "input"]
         ranges = [number for array in inputs for number in (array.ctypes.data, array.nbytes)]
         self.touched, self.touches = (ctypes.c_void_p * max(1, len(ranges)))(*ranges), len(inputs)
@@ -169,7 +170,7 @@ def settle(call: Callable[[int, int], list[float]], best: float) -> Timed:
             continue
         near = bool(np.median(seconds) < NEAR * best)
         known = len(seconds) >= AT_LEAST and error(seconds) <= ENOUGH[near]
-        if known or spent >= AT_MOST[near] or time.monotonic() - began >= BY_THE_CLOCK:
+        if known or (spent >= AT_MOST[near] and len(seconds) >= FEWEST[near]) or time.monotonic() - began >= BY_THE_CLOCK:
             return summary(seconds, True)
 
 
