@@ -1,36 +1,39 @@
 """Straight-line vector code: each value that is held gets a slot of a local array, which becomes a register.
 
-code = Straight(lanes, slots); code.hold(x[h, code.lane] * 2)      for lane in vectorized(16): held[0, lane] = x[h, lane] * 2
+    code = Straight(lanes, slots); code.hold(code.load(x, [h]) * 2)     ->     held[0] = x[h, 0:lanes] * 2
+
+Values are whole vectors from the start: of loops over lanes, TVM would simplify each index several times over.
 """
 
 from collections.abc import Sequence
 
 from tvm import tirx
-from tvm.ir import PrimType
 
-from schedules.cpu.raw_loops import VECTOR, buffer, holding, number, sequence
+from schedules.cpu.raw_loops import buffer, holding, number, sequence
 
 
 class Straight:
-    """Code without loops over vectors of `lanes`: each value that is held gets a slot of a local array, which becomes a register."""
+    """Code without loops over vectors of `lanes` floats: each value that is held gets a slot of a local array."""
 
     def __init__(self, lanes: int, slots: int) -> None:
-        self.lanes = lanes
-        self.lane = tirx.Var("lane", PrimType("int64"))
-        self.held = buffer("held", (slots, lanes))
+        self.dtype = f"float32x{lanes}"
+        self.held = buffer("held", (slots,), self.dtype)
         self.stores: list[tirx.Stmt] = []
         self.slot = 0
+
+    def load(self, source: tirx.Buffer, index: Sequence[tirx.Expr]) -> tirx.Expr:
+        """The vector at `index`, all axes of `source` but that of lanes."""
+        return source.vload([*index, number(0)], self.dtype)
 
     def hold(self, value: tirx.Expr) -> tirx.Expr:
         slot = number(self.slot)
         assert self.slot < int(self.held.shape[0]), "more values than slots"
         self.slot += 1
-        self.stores.append(tirx.BufferStore(self.held, value, [slot, self.lane]))
-        return self.held[slot, self.lane]
+        self.stores.append(tirx.BufferStore(self.held, value, [slot]))
+        return self.held[slot]
 
     def store(self, target: tirx.Buffer, index: Sequence[tirx.Expr], value: tirx.Expr) -> None:
-        self.stores.append(tirx.BufferStore(target, value, [*index, self.lane]))
+        self.stores.append(target.vstore([*index, number(0)], value))
 
     def done(self) -> tirx.Stmt:
-        body = tirx.For(self.lane, number(0), number(self.lanes), VECTOR, sequence(*self.stores))
-        return holding([self.held], body)
+        return holding([self.held], sequence(*self.stores))

@@ -145,24 +145,22 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
         def copied(place: tirx.Expr) -> tirx.Stmt:
             return vector(conv.lanes, lambda lane: tirx.BufferStore(window, pixel(place // size, place % size, lane), [place, lane]))
 
-        def of_column(j: tirx.Expr, source: Callable[[int, tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Stmt:
+        def of_column(j: tirx.Expr, source: tirx.Buffer, index: Callable[[int, tirx.Expr], list[tirx.Expr]]) -> tirx.Stmt:
             code = Straight(conv.lanes, 8 * size)
-            pixels = [code.hold(source(i, j, code.lane)) for i in range(size)]
+            pixels = [code.hold(code.load(source, index(i, j))) for i in range(size)]
             for i, value in enumerate(transformed_line(code, pixels, point.m)):
                 code.store(half, [i * size + j], value)
             return code.done()
 
         def of_row(i: tirx.Expr) -> tirx.Stmt:
             code = Straight(conv.lanes, 8 * size)
-            for j, value in enumerate(transformed_line(code, [code.hold(half[i * size + j, code.lane]) for j in range(size)], point.m)):
+            for j, value in enumerate(transformed_line(code, [code.hold(code.load(half, [i * size + j])) for j in range(size)], point.m)):
                 code.store(v, [slot, i * size + j, c * point.block + t], value)
             return code.done()
 
-        def of_columns(source: Callable[[int, tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Stmt:
-            return loop("j", size, lambda j: of_column(j, source))
-
-        plain = of_columns(lambda i, j, lane: conv.data[image, c, top + i, left + j, lane])
-        zeros_around = sequence(loop("at", size * size, copied), of_columns(lambda i, j, lane: window[i * size + j, lane]))
+        plain = loop("j", size, lambda j: of_column(j, conv.data, lambda i, j: [image, c, top + i, left + j]))
+        of_window = loop("j", size, lambda j: of_column(j, window, lambda i, j: [i * size + j]))
+        zeros_around = sequence(loop("at", size * size, copied), of_window)
         checked = holding([window], zeros_around) if inside else None
         return holding([half], sequence(where(inside, plain, checked), loop("i", size, of_row)))
 
@@ -234,14 +232,14 @@ def finished(conv: Conv3x3, point: Blocking, sums: tirx.Buffer, panel: tirx.Expr
 
         def of_column(j: tirx.Expr) -> tirx.Stmt:
             code = Straight(lanes, 8 * size)
-            products = [code.hold(sums[i * size + j, t * point.tile_k + k, code.lane]) for i in range(size)]
+            products = [code.hold(code.load(sums, [i * size + j, t * point.tile_k + k])) for i in range(size)]
             for i, value in enumerate(line(code, products)):
                 code.store(half, [i * size + j], value)
             return code.done()
 
         def of_line(i: tirx.Expr) -> tirx.Stmt:
             code = Straight(lanes, 8 * size)
-            for j, value in enumerate(line(code, [code.hold(half[i * size + j, code.lane]) for j in range(size)])):
+            for j, value in enumerate(line(code, [code.hold(code.load(half, [i * size + j])) for j in range(size)])):
                 code.store(y, [number(j)], value)
             return code.done()
 

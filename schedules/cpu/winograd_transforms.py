@@ -42,7 +42,7 @@ def weights(w: Array, m: int) -> Array:
 
 
 def scaled(factor: float, value: tirx.Expr) -> tirx.Expr:
-    return value if factor == 1 else -value if factor == -1 else value * tirx.const(factor, "float32")
+    return value if factor == 1 else -value if factor == -1 else value * tirx.const(factor, str(value.ty))
 
 
 def plus(value: tirx.Expr, factor: float, other: tirx.Expr) -> tirx.Expr:
