@@ -105,11 +105,14 @@ class CostModel:
 
     def predict(self, space: Space, machine: Machine, points: Sequence[Point]) -> Floats:
         """Costs of `points`, which may be compared with those of other programs; not a number where the model knows nothing yet."""
-        table = featurize(space, machine, points)
-        absolute = next((member for member in self.members if member.absolute), None)
-        if absolute is None:
-            return np.full(len(points), np.nan)
-        return np.asarray(np.exp2(-absolute.scores(table.take(self.names), estimates(table)) * absolute.scale))
+        return self.costs(self.scores(space, machine, points))
+
+    def costs(self, scores: Floats) -> Floats:
+        """The costs that `scores` of the members stand for."""
+        for said, member in zip(scores, self.members, strict=False):
+            if member.absolute:
+                return np.asarray(np.exp2(-said * member.scale))
+        return np.full(scores.shape[1], np.nan)
 
     def fit(self, groups: Sequence[Measured]) -> None:
         """Learn from `groups` alone, and forget the rest."""

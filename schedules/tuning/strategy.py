@@ -100,14 +100,18 @@ class Learned:
         ranked: dict[str, tuple[float, Point]] = {}
         said: dict[tuple[Value, ...], Floats] = {}  # by the members of the model
         foretold: dict[tuple[Value, ...], float] = {}
+        best = [state.best.point] if state.best else []
 
-        def rank(points: Sequence[Point]) -> Ranking:
+        def ask(points: Sequence[Point]) -> Floats:
             keys = [tuple(point.values()) for point in points]
             if new := [at for at, key in enumerate(keys) if key not in said]:
                 scores = self.model.scores(space, self.machine, [points[at] for at in new])
                 said.update(zip((keys[at] for at in new), scores.T, strict=True))
-            ranking = Ranking.of(np.stack([said[key] for key in keys], axis=1))
-            foretold.update(zip(keys, ranking.scores.tolist(), strict=True))
+            return np.stack([said[key] for key in keys], axis=1)
+
+        def rank(points: Sequence[Point]) -> Ranking:
+            ranking = Ranking.of(ask([*points, *best])[:, : len(points)])
+            foretold.update(zip((tuple(point.values()) for point in points), ranking.scores.tolist(), strict=True))
             order = np.argsort(-ranking.scores, kind="stable")[: count + REST]
             ranked.update((text_of(points[at]), (float(ranking.scores[at]), points[at])) for at in order)
             return ranking
@@ -120,16 +124,14 @@ class Learned:
             rank(points)
         course.scores.update((text_of(point), foretold[tuple(point.values())]) for point in points)
         rest = sorted((entry for text, entry in ranked.items() if text not in course.scores), key=lambda entry: -entry[0])[:REST]
-        course.foretold = self.expected(state, [point for _, point in rest])
+        course.foretold = self.expected(state, ask([*best, *(point for _, point in rest)])) if best and rest else None
         course.under_way += len(points)
         course.taught = self.taught.get(state.key, 0)
         return points
 
-    def expected(self, state: State, points: Sequence[Point]) -> float | None:
-        """The lowest cost the model expects among `points`, held against what it would have said of the best that was measured."""
-        if not points or state.best is None or not self.model.trained:
-            return None
-        costs = self.model.predict(state.work.task.space, self.machine, [state.best.point, *points])
+    def expected(self, state: State, scores: Floats) -> float | None:
+        """The lowest cost the model expects among points, held against what it would have said of the best that was measured, the first."""
+        costs = self.model.costs(scores)
         return float(costs[1:].min() / costs[0]) * (state.cost or 0.0) if np.isfinite(costs).all() else None
 
     def learn(self, state: State, records: Sequence[Record]) -> None:

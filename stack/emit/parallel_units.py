@@ -24,7 +24,7 @@ def in_units(loop: tirx.For) -> tirx.For:
         return loop
     dtype = str(loop.loop_var.ty)
     zero = tirx.const(0, dtype)
-    if not isinstance(loop.extent, tirx.IntImm):  # no rule makes such a loop; one thread does it, for the pool knows no other number of parts
+    if not isinstance(loop.extent, tirx.IntImm):  # no rule makes such a loop; one thread does it
         return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body, annotations=loop.annotations)
     unit = tirx.Var("unit", dtype)
     first = boundary(unit, int(loop.extent))

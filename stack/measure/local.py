@@ -25,7 +25,7 @@ from targets.target import Target
 from targets.x86.detect import cpu_name
 
 BUILD_SECONDS, RUN_SECONDS = 30.0, 10.0  # of CPU for one candidate
-TOGETHER = 4  # candidates that a builder compiles at once
+TOGETHER = 6  # candidates that a builder compiles at once
 AHEAD = 8  # candidates per builder under way at once: what keeps them busy while the next ones are proposed
 SPARE, MEASURING = 10, 19  # niceness of builders, on spare cores and on those that measure
 HERE = Path(__file__).parent

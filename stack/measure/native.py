@@ -68,7 +68,7 @@ class Buffers:
         self.arrays = {argument: kept[argument] if argument in kept else self.make(argument) for argument in arguments}
         columns = [np.resize([array.ctypes.data for array in self.arrays[each]], self.sets) for each in arguments]
         rows = np.stack([*columns, *[columns[-1]] * (MOST - len(columns))], axis=1).astype(np.uint64)
-        self.table = (ctypes.c_void_p * rows.size).from_buffer(rows)
+        self.table = (ctypes.c_void_p * rows.size).from_buffer_copy(rows.tobytes())
         inputs = [self.arrays[each][0] for each in arguments if each.role == "input"]
         ranges = [number for array in inputs for number in (array.ctypes.data, array.nbytes)]
         self.touched, self.touches = (ctypes.c_void_p * max(1, len(ranges)))(*ranges), len(inputs)

@@ -116,7 +116,7 @@ def meaning(code: int, printed: str) -> tuple[str, str]:
 class Pool:
     """Serves requests in order, as many at once as there are `limits`. `seconds` is how long they have worked on how many `served`.
 
-    A process gets up to `together` requests at a time, where more are waiting than there are processes; should it end, each alone.
+    A process gets up to `together` requests at a time, but no more than its share of those that wait; should it end, each alone.
     """
 
     def __init__(self, module: str, configuration: Any, limits: Sequence[Limits], together: int = 1) -> None:
@@ -157,7 +157,7 @@ class Pool:
     def next(self) -> list[Work]:
         """The next requests that nobody has cancelled; none when the pool closes."""
         works: list[Work] = []
-        while not works or (len(works) < self.together and self.waiting.qsize() >= len(self.processes)):
+        while not works or (len(works) < self.together and self.waiting.qsize() >= len(self.processes) * len(works)):
             try:
                 work = self.waiting.get(block=not works)
             except queue.Empty:
