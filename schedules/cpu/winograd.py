@@ -202,7 +202,7 @@ def multiplied(
             return tirx.BufferStore(m, acc[t * tile_k + k, lane], [p, (group * tile_t + t) * tile_k + k, lane])
 
         zeros = unrolled("i", tile_t * tile_k, lambda i: vector(lanes, lambda lane: tirx.BufferStore(acc, zero, [i, lane])))
-        sums = loop("c", conv.c_blocks, lambda c: loop("ci", lanes, lambda ci: step(c, ci)))
+        sums = loop("c", conv.c_blocks * lanes, lambda c: step(c // lanes, c % lanes))  # one loop: LLVM would write two out for few channels
         kept = unrolled("t", tile_t, lambda t: unrolled("k", tile_k, lambda k: vector(lanes, lambda lane: keep(t, k, lane))))
         return holding([acc], sequence(zeros, sums, kept))
 

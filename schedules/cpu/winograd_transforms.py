@@ -9,6 +9,7 @@ column of six costs twelve multiply-adds. F(4x4) takes +-sqrt(1/2) and +-sqrt(2)
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from schedules.space import Array
 PAIRS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (0.5**0.5, 2**0.5)}  # by m
 
 
+@cache
 def matrices(m: int) -> tuple[Array, Array, Array]:
     """B^T, G and A^T, in float64. Their order of points is 0, +p, -p, +q, -q, infinity."""
     points = [0.0, *(sign * p for p in PAIRS[m] for sign in (1, -1))]
