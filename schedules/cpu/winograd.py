@@ -202,7 +202,8 @@ def multiplied(
             return tirx.BufferStore(m, acc[t * tile_k + k, lane], [p, (group * tile_t + t) * tile_k + k, lane])
 
         zeros = unrolled("i", tile_t * tile_k, lambda i: vector(lanes, lambda lane: tirx.BufferStore(acc, zero, [i, lane])))
-        sums = loop("c", conv.c_blocks * lanes, lambda c: step(c // lanes, c % lanes))  # one loop: LLVM would write two out for few channels
+        # one loop: of two, LLVM would write the outer one out where there are few channels
+        sums = loop("c", conv.c_blocks * lanes, lambda c: step(c // lanes, c % lanes))
         kept = unrolled("t", tile_t, lambda t: unrolled("k", tile_k, lambda k: vector(lanes, lambda lane: keep(t, k, lane))))
         return holding([acc], sequence(zeros, sums, kept))
 
