@@ -166,11 +166,13 @@ def settle(call: Callable[[int, int], list[float]], best: float) -> Timed:
         runs = max(1, min(200, int(BLOCK / fastest)))
         seconds += [each for each in call(done, runs) if each > 0]
         done, spent = done + runs, spent + runs * fastest
+        if time.monotonic() - began >= BY_THE_CLOCK:
+            return summary(seconds or [fastest], True)
         if len(seconds) < FIRST:
             continue
         near = bool(np.median(seconds) < NEAR * best)
         known = len(seconds) >= AT_LEAST and error(seconds) <= ENOUGH[near]
-        if known or (spent >= AT_MOST[near] and len(seconds) >= FEWEST[near]) or time.monotonic() - began >= BY_THE_CLOCK:
+        if known or (spent >= AT_MOST[near] and len(seconds) >= FEWEST[near]):
             return summary(seconds, True)
 
 

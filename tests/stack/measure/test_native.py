@@ -52,6 +52,13 @@ def test_calls_that_were_interrupted_do_not_count() -> None:
     assert settle(call, math.inf).cost == 2e-3
 
 
+def test_one_whose_later_calls_are_all_interrupted_has_the_cost_of_the_first() -> None:
+    def call(first: int, runs: int) -> list[float]:
+        return [2e-3 if first + run < 2 else -1.0 for run in range(runs)]
+
+    assert settle(call, math.inf).cost == 2e-3
+
+
 def argument(folder: Path, role: str, count: int) -> Argument:
     file = folder / f"{role}{count}"
     np.arange(count, dtype=np.float32).tofile(file)
