@@ -2,8 +2,8 @@
 
     pool = Pool("stack.measure.builder", configuration, [limits, limits]); pool.submit(request) -> Future of the Answer
 
-A process that hangs is killed, and one that is gone is started again with the next request. `close` leaves none behind; and should this
-process be killed, they die with it.
+A process that hangs is killed, and one that is gone is started again with the next request. `close` leaves none behind but the server that
+forks them, for the next pool of that kind; and should this process be killed, they die with it.
 """
 
 import os
