@@ -5,9 +5,9 @@
         for point, cost in measured(batch): search.record(point, cost)
 
 The first batch begins with the default and with `known`, moved into this space. Small spaces are ranked whole; of large ones, an
-evolution ranks about a thousand: the best points measured, changed in one or two knobs by a step, or crossed. No point is proposed twice, and
-none that was recorded, whoever measured it. `state` is JSON; `Search.restore` goes on where it was made, with the points that were proposed
-and not recorded first.
+evolution ranks about a thousand: the best points measured, changed in one or two knobs by a step, or crossed. No point is proposed twice,
+and none that was recorded, whoever measured it. `state` is JSON; `Search.restore` goes on where it was made, with the points that were
+proposed and not recorded first.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
