@@ -66,7 +66,7 @@ def named(values: Sequence[tirx.Expr], body: Callable[..., tirx.Stmt]) -> tirx.S
     """
     held = buffer("held", [len(values)], "int64")
     stores = [tirx.BufferStore(held, value, [number(at)]) for at, value in enumerate(values)]
-    return holding([held], tirx.SeqStmt([*stores, body(*(held[number(at)] for at in range(len(values))))]))
+    return holding([held], sequence(*stores, body(*(held[number(at)] for at in range(len(values))))))
 
 
 def buffer(name: str, shape: Sequence[int], dtype: str = "float32", scope: str = "local") -> tirx.Buffer:

@@ -122,9 +122,9 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
 
     def one(t: tirx.Expr) -> tirx.Stmt:
         tile = tirx.min(block * point.block + t, number(count - 1)) if count % point.block else block * point.block + t
-        return named(place(conv, point, tile), lambda image, row, column: at(t, image, row - conv.top, column - conv.left))
+        return named(place(conv, point, tile), lambda image, row, column: placed(t, image, row - conv.top, column - conv.left))
 
-    def at(t: tirx.Expr, image: tirx.Expr, top: tirx.Expr, left: tirx.Expr) -> tirx.Stmt:
+    def placed(t: tirx.Expr, image: tirx.Expr, top: tirx.Expr, left: tirx.Expr) -> tirx.Stmt:
         half = buffer("half", (size * size, conv.lanes))
 
         inside = [top >= 0] if conv.top else []
@@ -142,8 +142,8 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
             there = tirx.all(row >= 0, row < height, column >= 0, column < width)
             return tirx.if_then_else(there, conv.data[image, c, row, column, lane], tirx.const(0, "float32"))
 
-        def copied(place: tirx.Expr) -> tirx.Stmt:
-            return vector(conv.lanes, lambda lane: tirx.BufferStore(window, pixel(place // size, place % size, lane), [place, lane]))
+        def copied(at: tirx.Expr) -> tirx.Stmt:
+            return vector(conv.lanes, lambda lane: tirx.BufferStore(window, pixel(at // size, at % size, lane), [at, lane]))
 
         def of_column(j: tirx.Expr, source: tirx.Buffer, index: Callable[[int, tirx.Expr], list[tirx.Expr]]) -> tirx.Stmt:
             code = Straight(conv.lanes, 8 * size)
@@ -219,10 +219,10 @@ def finished(conv: Conv3x3, point: Blocking, sums: tirx.Buffer, panel: tirx.Expr
 
     def one(k: tirx.Expr, t: tirx.Expr) -> tirx.Stmt:
         tile = block * point.block + t
-        whole = named(place(conv, point, tile), lambda image, row, column: at(k, t, image, row, column))
+        whole = named(place(conv, point, tile), lambda image, row, column: placed(k, t, image, row, column))
         return where([tile < count] if count % point.block else [], whole)
 
-    def at(k: tirx.Expr, t: tirx.Expr, image: tirx.Expr, row: tirx.Expr, column: tirx.Expr) -> tirx.Stmt:
+    def placed(k: tirx.Expr, t: tirx.Expr, image: tirx.Expr, row: tirx.Expr, column: tirx.Expr) -> tirx.Stmt:
         y, half = buffer("y", (m, lanes)), buffer("half", (m * size, lanes))
 
         def line(code: Straight, values: list[tirx.Expr]) -> list[tirx.Expr]:

@@ -189,7 +189,7 @@ def expand_call(call: tvm.ir.Call) -> tirx.Expr:
 @tirx.transform.prim_func_pass(opt_level=0, name="name_vector_math")
 def name_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Save the functions from `LowerIntrin`."""
-    if not any(each in FUNCTIONS for each in called(function.body)):
+    if not called(function.body) & FUNCTIONS.keys():
         return function
     return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, name_call)))
 

@@ -107,6 +107,7 @@ def build_runtime(library: Path) -> Path:
 
 @cache
 def compiled_runtime() -> bytes:
+    """Its file, compiled once in a process."""
     sources = [HERE / "timing.c", RUNTIME / "pool.c"]
     with tempfile.NamedTemporaryFile(suffix=".so") as library:
         options = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-pthread", f"-I{RUNTIME}"]

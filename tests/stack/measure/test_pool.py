@@ -130,6 +130,14 @@ def test_a_server_that_was_killed_is_replaced_with_all_that_it_forked(pool: Pool
     assert pool.submit("pid").result(30).value not in (None, first)
 
 
+def test_a_request_that_waits_for_the_import_ends_when_the_pool_closes() -> None:
+    pool = Pool("stack.measure.builder", None, [Limits(10.0, 2 << 30)])
+    future = pool.submit("pid")
+    pool.close()
+    with pytest.raises(Closed):
+        future.result(1)
+
+
 def test_closing_leaves_nothing_that_it_killed_unreaped_and_the_next_pool_is_forked_by_the_same_server() -> None:
     servers = []
     for _ in range(2):
