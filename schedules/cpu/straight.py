@@ -22,8 +22,11 @@ class Straight:
         self.slot = 0
 
     def load(self, source: tirx.Buffer, index: Sequence[tirx.Expr]) -> tirx.Expr:
-        """The vector at `index`, all axes of `source` but that of lanes."""
-        return source.vload([*index, number(0)], self.dtype)
+        """The vector at `index`: all axes of a `source` of vectors, and all but that of lanes of one of numbers."""
+        return source[tuple(index)] if self.of_vectors(source) else source.vload([*index, number(0)], self.dtype)
+
+    def of_vectors(self, memory: tirx.Buffer) -> bool:
+        return str(memory.dtype) == self.dtype
 
     def hold(self, value: tirx.Expr) -> tirx.Expr:
         slot = number(self.slot)
@@ -33,7 +36,8 @@ class Straight:
         return self.held[slot]
 
     def store(self, target: tirx.Buffer, index: Sequence[tirx.Expr], value: tirx.Expr) -> None:
-        self.stores.append(target.vstore([*index, number(0)], value))
+        at = list(index) if self.of_vectors(target) else [*index, number(0)]
+        self.stores.append(target.vstore(at, value))
 
     def done(self) -> tirx.Stmt:
         return holding([self.held], sequence(*self.stores))

@@ -31,6 +31,11 @@ class Conv3x3(Convolution):
     top: int
     left: int
 
+    @property
+    def vector(self) -> str:
+        """The type of a block of channels of one pixel."""
+        return f"float32x{self.lanes}"
+
     def tiles(self, m: int) -> tuple[int, int]:
         """Rows and columns of m x m tiles."""
         return -(-self.shape[2] // m), -(-self.shape[3] // m)
@@ -84,7 +89,7 @@ def winograd(conv: Conv3x3, point: Blocking) -> Schedule:
     v = buffer("windows", (blocks if point.apart else 1, point.products, c_blocks * point.block + 1, lanes), scope="global")
 
     def multiply(panel: tirx.Expr, block: tirx.Expr, slot: tirx.Expr) -> tirx.Stmt:
-        m = buffer("sums", (point.products, point.block * point.tile_k + 1, lanes), scope="global")
+        m = buffer("sums", (point.products, point.block * point.tile_k + 1), conv.vector, scope="global")
         gemm = multiplied(conv, point, u, v, m, panel, slot)
         return holding([m], sequence(gemm, finished(conv, point, m, panel, block)))
 
@@ -125,7 +130,7 @@ def transformed(conv: Conv3x3, point: Blocking, v: tirx.Buffer, block: tirx.Expr
         return named(place(conv, point, tile), lambda image, row, column: placed(t, image, row - conv.top, column - conv.left))
 
     def placed(t: tirx.Expr, image: tirx.Expr, top: tirx.Expr, left: tirx.Expr) -> tirx.Stmt:
-        half = buffer("half", (size * size, conv.lanes))
+        half = buffer("half", (size * size,), conv.vector)
 
         inside = [top >= 0] if conv.top else []
         if (rows - 1) * point.m - conv.top + size > height:
@@ -182,29 +187,28 @@ def multiplied(
     lanes, tile_k, tile_t = conv.lanes, point.tile_k, point.tile_t
 
     def tile(p: tirx.Expr, group: tirx.Expr) -> tirx.Stmt:
-        acc = buffer("acc", (tile_t * tile_k, lanes))
-        zero = tirx.const(0, "float32")
+        acc = buffer("acc", (tile_t * tile_k,), conv.vector)
 
         def step(c: tirx.Expr, ci: tirx.Expr) -> tirx.Stmt:
-            def one(t: tirx.Expr, k: tirx.Expr, lane: tirx.Expr) -> tirx.Stmt:
+            def one(t: tirx.Expr, k: tirx.Expr) -> tirx.Stmt:
                 pixel = v[slot, p, c * point.block + group * tile_t + t, ci]
-                total = acc[t * tile_k + k, lane] + pixel * u[panel, p, c * lanes + ci, k * lanes + lane]
-                return tirx.BufferStore(acc, total, [t * tile_k + k, lane])
+                weights = u.vload([panel, p, c * lanes + ci, k * lanes], conv.vector)
+                return tirx.BufferStore(acc, acc[t * tile_k + k] + tirx.Broadcast(pixel, lanes) * weights, [t * tile_k + k])
 
-            sums = unrolled("t", tile_t, lambda t: unrolled("k", tile_k, lambda k: vector(lanes, lambda lane: one(t, k, lane))))
+            sums = unrolled("t", tile_t, lambda t: unrolled("k", tile_k, lambda k: one(t, k)))
             if not point.prefetch:
                 return sums
             lines = -(-tile_k // point.groups)  # each group of tiles fetches its share of the weights of the next product
             line = (group * (conv.c_blocks * lanes) + c * lanes + ci) * lines
             return sequence(*(prefetch(u, [panel, p + 1, number(0), (line + k) * lanes]) for k in range(lines)), sums)
 
-        def keep(t: tirx.Expr, k: tirx.Expr, lane: tirx.Expr) -> tirx.Stmt:
-            return tirx.BufferStore(m, acc[t * tile_k + k, lane], [p, (group * tile_t + t) * tile_k + k, lane])
+        def keep(i: tirx.Expr) -> tirx.Stmt:
+            return tirx.BufferStore(m, acc[i], [p, group * (tile_t * tile_k) + i])
 
-        zeros = unrolled("i", tile_t * tile_k, lambda i: vector(lanes, lambda lane: tirx.BufferStore(acc, zero, [i, lane])))
+        zeros = unrolled("i", tile_t * tile_k, lambda i: tirx.BufferStore(acc, tirx.const(0.0, conv.vector), [i]))
         # one loop: of two, LLVM would write the outer one out where there are few channels
         sums = loop("c", conv.c_blocks * lanes, lambda c: step(c // lanes, c % lanes))
-        kept = unrolled("t", tile_t, lambda t: unrolled("k", tile_k, lambda k: vector(lanes, lambda lane: keep(t, k, lane))))
+        kept = unrolled("i", tile_t * tile_k, keep)
         return holding([acc], sequence(zeros, sums, kept))
 
     return loop("p", point.products, lambda p: loop("group", point.groups, lambda group: tile(p, group)))
@@ -223,7 +227,7 @@ def finished(conv: Conv3x3, point: Blocking, sums: tirx.Buffer, panel: tirx.Expr
         return where([tile < count] if count % point.block else [], whole)
 
     def placed(k: tirx.Expr, t: tirx.Expr, image: tirx.Expr, row: tirx.Expr, column: tirx.Expr) -> tirx.Stmt:
-        y, half = buffer("y", (m, lanes)), buffer("half", (m * size, lanes))
+        y, half = buffer("y", (m, lanes)), buffer("half", (m * size,), conv.vector)
 
         def line(code: Straight, values: list[tirx.Expr]) -> list[tirx.Expr]:
             pairs = list(zip(values[1:-1:2], values[2:-1:2], strict=True))

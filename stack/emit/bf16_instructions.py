@@ -8,8 +8,9 @@ and LLVM puts the instruction in the place of the call.
 """
 
 import tvm
-import tvm_ffi
 from tvm import tirx
+
+from stack.emit.calls import calls
 
 FUNCTIONS = """
 declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
@@ -35,13 +36,6 @@ attributes #0 = { alwaysinline nounwind memory(none) }
 @tirx.transform.prim_func_pass(opt_level=0, name="bf16_instructions")
 def bf16_instructions(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Import the functions where one is called."""
-    called: list[str] = []
-
-    def look(call: tvm.ir.Call) -> None:
-        if getattr(call.op, "name", "") == "tirx.call_pure_extern":
-            called.append(call.args[0].value)
-
-    tvm_ffi.structural_walk(function.body, (tvm.ir.Call, look))
-    if not any(name.startswith("stack_bf16_") for name in called):
+    if not any(name.startswith("stack_bf16_") for name in calls(function)):
         return function
     return function.with_body(tirx.AttrStmt("default", "pragma_import_llvm", tvm.ir.StringImm(FUNCTIONS), function.body))

@@ -16,6 +16,8 @@ from tvm.ir import PointerType, PrimType
 from tvm_ffi import structural_walk
 
 from stack.emit.bf16_instructions import bf16_instructions
+from stack.emit.calls import note_calls
+from stack.emit.hoist_conditions import hoist_conditions
 from stack.emit.nested_math import nested_math
 from stack.emit.parallel_units import parallel_units
 from stack.emit.shield_division import shield_division, unshield_division
@@ -27,12 +29,16 @@ from targets.target import Target
 GROUP = 4  # programs that LLVM is started for at once: a third less time than one by one; more would leave a core idle at the end
 
 
+@tirx.transform.prim_func_pass(opt_level=0, name="plain_pointers")
 def plain_pointers(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
-    """Buffer parameters become pointers, and the function returns 0."""
+    """Buffer parameters become pointers, parallel loops have equal parts, and the function returns 0.
+
+    All at once: to make a function anew, TVM looks at everything in it, which here is all that was unrolled.
+    """
     pointers = [tirx.Var(buffer.name, PointerType(buffer.ty.dtype)) for buffer in function.params]
     views = [tirx.DeclBuffer(buffer, data=pointer) for buffer, pointer in zip(function.params, pointers, strict=True)]
     zero, cpu = tirx.const(0, "int32"), tirx.const(1, "int32")
-    body = tirx.AttrStmt("default", "device_type", cpu, tirx.SeqStmt([*views, function.body]))
+    body = tirx.AttrStmt("default", "device_type", cpu, tirx.SeqStmt([*views, parallel_units(function.body)]))
     body = tirx.SeqStmt([tirx.AttrStmt("default", "device_id", zero, body), tirx.Return(zero)])
     return tirx.PrimFunc(pointers, body, PrimType("int32"), function.attrs)
 
@@ -82,13 +88,14 @@ def lowering() -> tvm.transform.Sequential:
             t.VectorizeLoop(True),
             t.StorageRewrite(),
             stack_buffers,
+            note_calls,
+            hoist_conditions,
             t.UnrollLoop(),
             t.StmtSimplify(),
             s.RewriteUnsafeSelect(),
             name_vector_math,
             nested_math,
-            parallel_units,
-            t.prim_func_pass(plain_pointers, opt_level=0, name="plain_pointers"),
+            plain_pointers,
             t.LowerTVMBuiltin(),
             t.LowerIntrin(),
             t.BF16StorageLegalize(),

@@ -17,7 +17,8 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from stack.emit.vector_math import has_math, is_math
+from stack.emit.calls import calls
+from stack.emit.vector_math import FUNCTIONS, has_math, is_math
 
 
 @dataclass
@@ -112,7 +113,7 @@ def flatten(node: tirx.SeqStmt) -> tirx.Stmt:
 
 @tirx.transform.prim_func_pass(opt_level=0, name="nested_math")
 def nested_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
-    if not has_math(function.body):
+    if not calls(function) & FUNCTIONS.keys():
         return function
     return function.with_body(
         tvm_ffi.structural_map(function.body, [(tirx.BufferStore, store), (tirx.Bind, bind), (tirx.SeqStmt, flatten)])

@@ -6,7 +6,6 @@ TVM lets each task do E / tasks iterations, rounded up: with sixteen tasks of se
 these parts every thread has the same part of every loop, within one iteration: rows stay with the core that wrote them.
 """
 
-import tvm
 import tvm_ffi
 from tvm import tirx
 
@@ -33,6 +32,5 @@ def in_units(loop: tirx.For) -> tirx.For:
     return tirx.For(unit, zero, tirx.const(UNITS, dtype), tirx.ForKind.PARALLEL, inner)
 
 
-@tirx.transform.prim_func_pass(opt_level=0, name="parallel_units")
-def parallel_units(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
-    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, in_units)))
+def parallel_units(body: tirx.Stmt) -> tirx.Stmt:
+    return tvm_ffi.structural_map(body, (tirx.For, in_units))

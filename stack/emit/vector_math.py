@@ -18,6 +18,8 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import PrimType
 
+from stack.emit.calls import calls
+
 # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2) / 2
 EXP = (0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.008368715643882751, 0.0013814599951729178)
 # log(1 + f) = f - f^2 / 2 + f^3 P(f) on sqrt(1/2) <= 1 + f < sqrt(2)
@@ -153,13 +155,6 @@ for function in FUNCTIONS:  # TVM makes scalars of whatever it does not know to 
         tvm.ir.register_op_attr(f"tirx.{function}", "TVectorizable", True)
 
 
-def called(node: tirx.Expr | tirx.Stmt) -> set[str]:
-    """The names of TIR's functions that `node` calls."""
-    names: set[str] = set()
-    tvm_ffi.structural_walk(node, (tvm.ir.Call, lambda call: names.add(getattr(call.op, "name", "").removeprefix("tirx."))))
-    return names
-
-
 def name_call(call: tvm.ir.Call) -> tirx.Expr:
     """`T.exp(x)` -> a call of the function "stack.exp", which no pass of TVM's touches."""
     name = getattr(call.op, "name", "").removeprefix("tirx.")
@@ -189,7 +184,7 @@ def expand_call(call: tvm.ir.Call) -> tirx.Expr:
 @tirx.transform.prim_func_pass(opt_level=0, name="name_vector_math")
 def name_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Save the functions from `LowerIntrin`."""
-    if not called(function.body) & FUNCTIONS.keys():
+    if not calls(function) & FUNCTIONS.keys():
         return function
     return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, name_call)))
 
@@ -197,6 +192,6 @@ def name_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: t
 @tirx.transform.prim_func_pass(opt_level=0, name="expand_vector_math")
 def expand_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Put the arithmetic in their place; last, since the analysers in other passes do not know vectors of `bool`."""
-    if not has_math(function.body):
+    if not calls(function) & FUNCTIONS.keys():
         return function
     return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, expand_call)))

@@ -18,7 +18,7 @@ def loops(function: tirx.PrimFunc) -> list[tirx.For]:
 
 
 def rewrite(function: tirx.PrimFunc) -> tirx.PrimFunc:
-    return parallel_units(tvm.IRModule({"main": function}))["main"]
+    return function.with_body(parallel_units(function.body))
 
 
 def value(expression: tirx.Expr) -> int:
