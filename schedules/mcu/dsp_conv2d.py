@@ -6,7 +6,7 @@
 
 Knobs: `tile` pixels x filters that share what is loaded (13 registers hold no others); `weights` "shared" (256 * first + second) or
 "bytes"; `unroll` steps in a loop's body; `direct` reads pixels as they are, without scratch memory, where each is widened for few filters
-only.
+only; `order` of the two outer loops: with "filters" outside, what belongs to a filter is loaded once, and all pixels are widened first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ from schedules.mcu.room import LEAST, images, within
 from schedules.space import Array, Point, Space, Value
 
 MOST_SHARED = 1 << 15  # of weight_sum: |128 * weight_sum| < 2^23, so that a sum fits above the 8 bits of its neighbour
+PIXELS, FILTERS = "pixels", "filters"  # the outer loop
 COST = {3: 17, 2: 12, 1: 7}  # instructions of a step over so many pixels and two filters
 
 
@@ -46,6 +47,7 @@ def dsp_conv2d(program: tirx.PrimFunc, machine: Machine) -> Space | None:
         "weights": ["shared", "bytes"] if op.narrow and op.weight_sum <= MOST_SHARED else ["bytes"],
         "unroll": sorted({1, 2, 4, 8, 16, even_unroll(window.steps)}),
         "direct": [False, True] if window.contiguous and op.channels % 4 == 0 else [False],
+        "order": [PIXELS, FILTERS] if op.pixels > 1 else [PIXELS],
     }
 
     def apply(point: Point) -> Schedule:
@@ -77,19 +79,21 @@ def default(window: Window, knobs: dict[str, Sequence[Value]]) -> dict[str, Valu
     pixels = min(fitting, key=lambda pixels: COST[pixels] * -(-op.pixels // pixels), default=1)
     tile = f"{pixels}x2" if pixels > 1 or op.filters % 4 in (1, 2) else "1x4"
     direct = not fitting and True in knobs["direct"]
-    return {"tile": tile, "weights": knobs["weights"][0], "unroll": even_unroll(window.steps), "direct": direct}
+    return {"tile": tile, "weights": knobs["weights"][0], "unroll": even_unroll(window.steps), "direct": direct, "order": PIXELS}
 
 
 def nest(window: Window, columns: Mapping[str, str | bool | Column]) -> LoopNest:
     """Instructions of all steps as they are written, of the loops around them, and two for each word of a window that is copied."""
     op, direct = window.op, bool(columns["direct"])
-    pixels, pairs = tile_of({"tile": str(columns["tile"]), "direct": direct})
+    shape: Point = {"tile": str(columns["tile"]), "direct": direct, "order": str(columns["order"])}
+    pixels, pairs = tile_of(shape)
     step = len(Step(pixels, pairs, columns["weights"] == "shared", direct).assembly()[0])
     loops = window.steps // np.minimum(np.asarray(columns["unroll"]), window.steps)
     group = window.steps * step + nests.LOOP * np.where(loops > 1, loops, 0) + 2 * pixels * pairs * nests.RESCALE + 4 * nests.LOOP
     copied = 0 if direct else 2 * pixels * window.words
     instructions = -(-op.pixels // pixels) * (copied + -(-op.filters // (2 * pairs)) * group)
-    return nests.convolution(op, op.reduction, pixels, 2 * pairs, 4, instructions, 0 if direct else 4 * scratch_words(window, pixels))
+    scratch, outside = scratch_bytes(window, shape), columns["order"] == FILTERS
+    return nests.convolution(op, op.reduction, pixels, 2 * pairs, 4, instructions, scratch, outside)
 
 
 def scratch_words(window: Window, pixels: int) -> int:
@@ -97,7 +101,9 @@ def scratch_words(window: Window, pixels: int) -> int:
 
 
 def scratch_bytes(window: Window, point: Point) -> int:
-    return 0 if point["direct"] else 4 * scratch_words(window, tile_of(point)[0])
+    pixels, _ = tile_of(point)
+    widened = -(-window.op.pixels // pixels) * pixels if point["order"] == FILTERS else pixels
+    return 0 if point["direct"] else 4 * scratch_words(window, widened)
 
 
 def even_unroll(steps: int) -> int:
@@ -140,44 +146,49 @@ def kernel(window: Window, point: Point) -> Kernel:
     op = window.op
     pixels, _ = tile_of(point)
     direct = bool(point["direct"])
-    tiles = -(-op.pixels // pixels)
     lines = []
     if not window.contiguous:
         lines.append(f"int32_t row = {-op.pad[0]}, column = {-op.pad[1]};")
     if window.edge_bytes:
-        lines.append(f"int8_t *edge = (int8_t *)(scratch + {window.words * pixels});")
-    body = tile_lines(window, point)
-    if back := tiles * pixels - op.pixels:
-        if op.batch > 1 and not window.contiguous:
-            lines.append("const int8_t *images = x;")
-        body = [
-            f"if (tile == {tiles - 1}) {{ /* the last pixels, some of them once more */",
-            *indent(step_back(window, pixels, back)),
-            "}",
-            *body,
-        ]
-    if tiles > 1:
-        body = [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *indent(body), "}"]
+        lines.append(f"int8_t *edge = (int8_t *)(scratch + {scratch_bytes(window, point) // 4 - -(-window.edge_bytes // 4)});")
+    if pixels_left(op, pixels) and op.batch > 1 and not window.contiguous:
+        lines.append("const int8_t *images = x;")
+    if point["order"] == FILTERS:
+        body = filters_outside(window, point)
+        overlap = None if direct else -op.batch * op.height * op.width * op.channels  # all is read before anything is written
+    else:
+        body = each_tile(window, pixels, tile_lines(window, point), [f"y -= {pixels_left(op, pixels) * op.filters};"])
+        overlap = row_major(op, pixels, reads_first=not direct, again=True)
     parameters = "const int8_t *x, const int32_t *restrict w, const int32_t *restrict scale, int8_t *y"
     if not direct:
         parameters += ", int32_t *restrict scratch"
     text = "\n".join(indent([*lines, *body]))
-    return Kernel(
-        source=f"static void KERNEL({parameters}) {{\n{text}\n}}\n",
-        scratch=scratch_bytes(window, point),
-        overlap=row_major(op, pixels, reads_first=not direct, again=True),
-    )
+    return Kernel(source=f"static void KERNEL({parameters}) {{\n{text}\n}}\n", scratch=scratch_bytes(window, point), overlap=overlap)
 
 
-def step_back(window: Window, pixels: int, back: int) -> list[str]:
-    """By `back` pixels, to where the last `pixels` begin."""
+def pixels_left(op: Conv2D, pixels: int) -> int:
+    """By how many pixels the last tile begins before the one ahead of it ends."""
+    return -op.pixels % pixels
+
+
+def each_tile(window: Window, pixels: int, body: list[str], back: list[str], walks: bool = True) -> list[str]:
+    """`body` for each tile of pixels; ahead of the last one goes `back`, and what steps x `back` as well where the body `walks` over it."""
     op = window.op
-    lines = [f"y -= {back * op.filters};"]
+    tiles = -(-op.pixels // pixels)
+    if pixels_left(op, pixels):
+        again = [*back, *(step_back(window, pixels) if walks else [])]
+        body = [f"if (tile == {tiles - 1}) {{ /* the last pixels, some of them once more */", *indent(again), "}", *body]
+    return [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *indent(body), "}"] if tiles > 1 else body
+
+
+def step_back(window: Window, pixels: int) -> list[str]:
+    """To where the last `pixels` begin."""
+    op = window.op
     if window.contiguous:
-        return [*lines, f"x -= {back * op.channels};"]
+        return [f"x -= {pixels_left(op, pixels) * op.channels};"]
     image, pixel = divmod(op.pixels - pixels, op.out_height * op.out_width)
     row, column = divmod(pixel, op.out_width)
-    lines.append(f"row = {row * op.strides[0] - op.pad[0]}, column = {column * op.strides[1] - op.pad[1]};")
+    lines = [f"row = {row * op.strides[0] - op.pad[0]}, column = {column * op.strides[1] - op.pad[1]};"]
     return lines + ([f"x = images + {image * op.height * op.width * op.channels};"] if op.batch > 1 else [])
 
 
@@ -186,27 +197,56 @@ def tile_lines(window: Window, point: Point) -> list[str]:
     op = window.op
     pixels, pairs = tile_of(point)
     group = 2 * pairs
-    filters = [
-        *sums(window, point, pixels, pairs),
-        f"int32_t multiplier, shift{', bias' if point['weights'] == 'shared' else ''};",
-        *(line for pair in range(pairs) for line in outputs(op, point, pixels, pairs, pair)),
-    ]
     return [
         *([] if point["direct"] else gather(window, pixels)),
         "const int32_t *v = w, *k = scale;",
         f"for (int8_t *o = y; o != y + {-(-op.filters // group) * group}; o += {group}, k += {6 * pairs}) {{",
-        *indent(filters),
+        *indent(group_lines(window, point, "x" if point["direct"] else "scratch", "o")),
         "}",
         f"y += {pixels * op.filters};",
         *([f"x += {op.channels};"] if point["direct"] else []),
     ]
 
 
-def sums(window: Window, point: Point, pixels: int, pairs: int) -> list[str]:
+def filters_outside(window: Window, point: Point) -> list[str]:
+    """All tiles of outputs for one group of filters after the other; `first` is what the group computes of the first pixel."""
+    op = window.op
+    pixels, pairs = tile_of(point)
+    words, tiles = window.words * pixels, -(-op.pixels // pixels)
+    widen = [*each_tile(window, pixels, [*gather(window, pixels), f"scratch += {words};"], []), f"scratch -= {words * tiles};"]
+    tile = [
+        "v = weights;",
+        *group_lines(window, point, "at", "first"),
+        f"o += {pixels * op.filters}, at += {op.channels if point['direct'] else words};",
+    ]
+    return [
+        *([] if point["direct"] else widen),
+        "const int32_t *weights = w;",
+        "int8_t *first = y;",
+        f"for (const int32_t *k = scale; k != scale + {-(-op.filters // (2 * pairs)) * 6 * pairs}; k += {6 * pairs}) {{",
+        f"  const {'int8_t *at = x' if point['direct'] else 'int32_t *at = scratch'};",
+        "  const int32_t *v = weights;",
+        "  int8_t *o = first;",
+        *indent(each_tile(window, pixels, tile, [f"o -= {pixels_left(op, pixels) * op.filters};"], walks=False)),
+        f"  weights = v, first += {2 * pairs};",
+        "}",
+    ]
+
+
+def group_lines(window: Window, point: Point, begin: str, first: str) -> list[str]:
+    """One group of filters of one tile, whose pixels lie from `begin` on; `first` is its place in a pixel of y."""
+    pixels, pairs = tile_of(point)
+    return [
+        *sums(window, point, pixels, pairs, begin),
+        f"int32_t multiplier, shift{', bias' if point['weights'] == 'shared' else ''};",
+        *(line for pair in range(pairs) for line in outputs(window.op, point, pixels, pairs, pair, first)),
+    ]
+
+
+def sums(window: Window, point: Point, pixels: int, pairs: int, begin: str) -> list[str]:
     """`a` and `b` of one group of filters."""
     step = Step(pixels, pairs, point["weights"] == "shared", bool(point["direct"]))
     start_a, start_b = ([f"k[{6 * pair + at}]" for pair in range(pairs)] for at in (0 if step.shared else 1, 0))
-    begin = "x" if step.direct else "scratch"
     lines = [f"const {step.x_type} *u = {begin};"]
     unroll = min(int(point["unroll"]), window.steps)
     loops, rest = divmod(window.steps, unroll)
@@ -224,7 +264,7 @@ def sums(window: Window, point: Point, pixels: int, pairs: int) -> list[str]:
     return [*lines, f"while (u != {begin} + {words}) {{", *[f"  {call}"] * unroll, "}"]
 
 
-def outputs(op: Conv2D, point: Point, pixels: int, pairs: int, pair: int) -> list[str]:
+def outputs(op: Conv2D, point: Point, pixels: int, pairs: int, pair: int, first: str) -> list[str]:
     """The sums of one pair of filters, requantised and stored."""
     shared, clips = point["weights"] == "shared", (op.low, op.high) != (-128, 127)
     rescale = "stack_rescale_up" if op.low >= op.y_zero else "stack_rescale"
@@ -245,6 +285,6 @@ def outputs(op: Conv2D, point: Point, pixels: int, pairs: int, pair: int) -> lis
             clipped = f"(int8_t)stack_clip({value}, {op.low}, {op.high})" if clips else f"stack_sat8({value})"
             store.append(f"o[{pixel * op.filters + 2 * pair + filter_}] = {clipped};")
         if 2 * pairs - (2 * pair + filter_) <= missing:
-            store = [f"if (o + {2 * pair + filter_} < y + {op.filters}) {{", *(f"  {line}" for line in store), "}"]
+            store = [f"if ({first} + {2 * pair + filter_} < y + {op.filters}) {{", *(f"  {line}" for line in store), "}"]
         lines += store
     return lines

@@ -15,13 +15,15 @@ LOOP = 3  # instructions of a loop around its body
 RESCALE = 9  # of one output, requantised and stored
 
 
-def convolution(op: Convolution, reduction: int, pixels: int, filters: int, products: int, instructions: Number, scratch: int) -> LoopNest:
-    """Of a kernel that holds `pixels` x `filters` sums and adds `products` to each at a time."""
+def convolution(
+    op: Convolution, reduction: int, pixels: int, filters: int, products: int, instructions: Number, scratch: int, outside: bool = False
+) -> LoopNest:
+    """Of a kernel that holds `pixels` x `filters` sums and adds `products` to each at a time; filters may be `outside` pixels."""
     row, column, depth = dim(tile=pixels, pixel=1), dim(group=filters, filter=1), dim(k=products, lane=1)
+    outer = (Loop("tile", -(-op.pixels // pixels)), Loop("group", -(-op.filters // filters)))
     return LoopNest(
         loops=(
-            Loop("tile", -(-op.pixels // pixels)),
-            Loop("group", -(-op.filters // filters)),
+            *(outer[::-1] if outside else outer),
             Loop("k", -(-reduction // products), reduces=True),
             Loop("pixel", pixels, "unrolled"),
             Loop("filter", filters, "unrolled"),

@@ -1,7 +1,7 @@
 """How much scratch memory a point may ask for: no more than its layer's own images take, or 1 KB, or the default point.
 
-A layer's images are in the arena while it runs, so that within this no point makes the arena twice as large. It rules out other orders of
-loops: with filters outside, the windows of all pixels would have to be kept, nine times the image for a 3x3 convolution.
+A layer's images are in the arena while it runs, so that within this no point makes the arena twice as large. It rules out most orders of
+loops with filters outside: the windows of all pixels have to be kept then, nine times the image for a 3x3 convolution.
 """
 
 from collections.abc import Callable

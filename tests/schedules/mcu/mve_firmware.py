@@ -56,7 +56,7 @@ class Firmware:
         self.sources.append(str(attributes["stack.c"]).replace("KERNEL", f"kernel{number}"))
         below = size
         if overlapped:
-            below, exact = json.loads(str(attributes["stack.overlap"]))["0"]
+            below, exact = json.loads(str(attributes["stack.overlap"])).get("0", (size, False))
             assert not exact
             below = max(below, -x.size)
         x_at, y_at = (self.end + GUARD + max(0, distance) for distance in (below, -below))

@@ -84,6 +84,21 @@ def test_scratch_memory_grows_no_larger_than_the_images() -> None:
     assert space(conv2d((3, 3, 256), 16, pad=(1, 1, 1, 1))).default["tile"] == "1x4"
 
 
+def test_filters_outside_need_no_order_of_pixels_and_output_anywhere_or_apart() -> None:
+    """All pixels are read before anything is written; read directly, they are needed until the end."""
+    op = pointwise(8, 16, 8)
+    size = op.batch * op.height * op.width * op.channels
+    assert overlap(op, {**space(op).default, "direct": False, "order": "filters"}) == -size
+    attributes = space(op).apply({**space(op).default, "direct": True, "order": "filters"}).mod["main"].attrs
+    assert json.loads(str(attributes["stack.overlap"])) == {}
+
+
+def test_no_order_of_loops_takes_more_memory_than_its_images() -> None:
+    offered = space(conv2d((8, 8, 64), 64, pad=(1, 1, 1, 1)))
+    assert offered.legal(offered.default)
+    assert not offered.legal({**offered.default, "order": "filters"})
+
+
 def test_the_rule_declines_what_it_cannot_compute() -> None:
     op = pointwise(4, 8, 8)
     assert dsp_conv2d(program(op), Machine(thumb2=True)) is None
@@ -97,6 +112,7 @@ def test_the_output_may_lie_over_the_input_as_far_as_the_kernel_says(name: str, 
     x, values = images(op), constants(op)
     expected = reference.run(op, x, *values)
     points = [{**offered.default, "direct": direct} for direct in offered.knobs["direct"]]
+    points += [{**offered.default, "direct": False, "order": order} for order in offered.knobs["order"][1:]]
     for point, kernel in zip(points, compiled(op, points, tmp_path), strict=True):
         for below in (least := overlap(op, point), least + 5):
             assert np.array_equal(run(op, point, kernel, x, values, below=below), expected)
@@ -146,8 +162,9 @@ def test_compilers_find_registers_for_every_step(compiler: str, optimise: str, t
     kernels: list[str] = []
     for name in ("square", "one channel", "dense", "-128 among the weights"):
         offered = space(LAYERS[name])
-        for tile, direct in product(offered.knobs["tile"], offered.knobs["direct"]):
-            source = str(offered.apply({**offered.default, "tile": tile, "direct": direct}).mod["main"].attrs["stack.c"])
+        for tile, direct, order in product(*(offered.knobs[knob] for knob in ("tile", "direct", "order"))):
+            point = {**offered.default, "tile": tile, "direct": direct, "order": order}
+            source = str(offered.apply(point).mod["main"].attrs["stack.c"])
             kernels.append(source.replace("static void KERNEL", f"void kernel{len(kernels)}"))
     head = [
         "#include <stddef.h>",
