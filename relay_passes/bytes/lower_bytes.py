@@ -13,7 +13,7 @@ import tvm
 from tvm import relax
 from tvm.ir.transform import Pass
 
-from relay_passes.bytes import channels_last, dynamic, results, sums, tables, unsigned
+from relay_passes.bytes import channels_last, dynamic, planes, results, sums, tables, unsigned
 from relay_passes.bytes.largest import largest_rule
 from relay_passes.canonicalize_ops import canonicalize_ops
 from relay_passes.choices import Choices
@@ -58,7 +58,8 @@ def lower_bytes(machine: Machine, choices: Choices) -> Pass:
                 function,
                 module,
                 [
-                    [*results.EARLY, sums.sum_rule(programs)],
+                    [*results.EARLY, planes.real_sum_of_bytes],
+                    [sums.sum_rule(programs)],
                     move_dequantize.RULES,
                     [tables.table_rule(programs, half), results.result_rule(programs, half)],
                 ],

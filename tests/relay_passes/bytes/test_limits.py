@@ -15,7 +15,8 @@ VNNI = Machine(vector_bytes=64, vector_registers=32, int8_dot=True)
 
 
 def after(zero: int, low: float = 0.0, high: float | None = None, read_again: bool = False) -> list[str]:
-    """The operators after the pass, of a sum of reals that is limited and then quantised."""
+    """The operators after the pass, of a sum of reals that is limited and then quantised. Many results lie halfway between two bytes, so
+    that the sum stays one of reals."""
     builder = relax.BlockBuilder()
     a, b = (relax.Var(name, relax.TensorType((2, 8), "uint8")) for name in "ab")
 
@@ -24,7 +25,7 @@ def after(zero: int, low: float = 0.0, high: float | None = None, read_again: bo
 
     with builder.function("main", [a, b]):
         with builder.dataflow():
-            add = relax.op.add(real(a, 0.03), real(b, 0.02))
+            add = relax.op.add(real(a, 0.025), real(b, 0.025))
             total = builder.emit(relax.Call(add.op, add.args, make_node("ir.DictAttrs", **{REAL_SUM: True})))
             limit = relax.op.nn.relu(total) if high is None else relax.op.clip(total, low, high)
             limited = builder.emit(limit)
