@@ -100,10 +100,14 @@ def scratch_words(window: Window, pixels: int) -> int:
     return window.words * pixels + -(-window.edge_bytes // 4)
 
 
-def scratch_bytes(window: Window, point: Point) -> int:
+def widened(window: Window, point: Point) -> int:
+    """How many pixels lie in scratch memory at once."""
     pixels, _ = tile_of(point)
-    widened = -(-window.op.pixels // pixels) * pixels if point["order"] == FILTERS else pixels
-    return 0 if point["direct"] else 4 * scratch_words(window, widened)
+    return -(-window.op.pixels // pixels) * pixels if point["order"] == FILTERS else pixels
+
+
+def scratch_bytes(window: Window, point: Point) -> int:
+    return 0 if point["direct"] else 4 * scratch_words(window, widened(window, point))
 
 
 def even_unroll(steps: int) -> int:
@@ -150,14 +154,15 @@ def kernel(window: Window, point: Point) -> Kernel:
     if not window.contiguous:
         lines.append(f"int32_t row = {-op.pad[0]}, column = {-op.pad[1]};")
     if window.edge_bytes:
-        lines.append(f"int8_t *edge = (int8_t *)(scratch + {scratch_bytes(window, point) // 4 - -(-window.edge_bytes // 4)});")
-    if pixels_left(op, pixels) and op.batch > 1 and not window.contiguous:
+        lines.append(f"int8_t *edge = (int8_t *)(scratch + {window.words * widened(window, point)});")
+    if repeated(op, pixels) and op.batch > 1 and not window.contiguous:
         lines.append("const int8_t *images = x;")
     if point["order"] == FILTERS:
         body = filters_outside(window, point)
         overlap = None if direct else -op.batch * op.height * op.width * op.channels  # all is read before anything is written
     else:
-        body = each_tile(window, pixels, tile_lines(window, point), [f"y -= {pixels_left(op, pixels) * op.filters};"])
+        back = [f"y -= {repeated(op, pixels) * op.filters};", *step_back(window, pixels)]
+        body = each_tile(op, pixels, tile_lines(window, point), back)
         overlap = row_major(op, pixels, reads_first=not direct, again=True)
     parameters = "const int8_t *x, const int32_t *restrict w, const int32_t *restrict scale, int8_t *y"
     if not direct:
@@ -166,18 +171,16 @@ def kernel(window: Window, point: Point) -> Kernel:
     return Kernel(source=f"static void KERNEL({parameters}) {{\n{text}\n}}\n", scratch=scratch_bytes(window, point), overlap=overlap)
 
 
-def pixels_left(op: Conv2D, pixels: int) -> int:
-    """By how many pixels the last tile begins before the one ahead of it ends."""
+def repeated(op: Conv2D, pixels: int) -> int:
+    """How many pixels the last tile computes once more, so that it is as large as the others."""
     return -op.pixels % pixels
 
 
-def each_tile(window: Window, pixels: int, body: list[str], back: list[str], walks: bool = True) -> list[str]:
-    """`body` for each tile of pixels; ahead of the last one goes `back`, and what steps x `back` as well where the body `walks` over it."""
-    op = window.op
+def each_tile(op: Conv2D, pixels: int, body: list[str], back: list[str]) -> list[str]:
+    """`body` for each tile of pixels; `back` goes ahead of the last one where that begins inside the one before."""
     tiles = -(-op.pixels // pixels)
-    if pixels_left(op, pixels):
-        again = [*back, *(step_back(window, pixels) if walks else [])]
-        body = [f"if (tile == {tiles - 1}) {{ /* the last pixels, some of them once more */", *indent(again), "}", *body]
+    if repeated(op, pixels):
+        body = [f"if (tile == {tiles - 1}) {{ /* the last pixels, some of them once more */", *indent(back), "}", *body]
     return [f"for (int32_t tile = 0; tile < {tiles}; tile++) {{", *indent(body), "}"] if tiles > 1 else body
 
 
@@ -185,7 +188,7 @@ def step_back(window: Window, pixels: int) -> list[str]:
     """To where the last `pixels` begin."""
     op = window.op
     if window.contiguous:
-        return [f"x -= {pixels_left(op, pixels) * op.channels};"]
+        return [f"x -= {repeated(op, pixels) * op.channels};"]
     image, pixel = divmod(op.pixels - pixels, op.out_height * op.out_width)
     row, column = divmod(pixel, op.out_width)
     lines = [f"row = {row * op.strides[0] - op.pad[0]}, column = {column * op.strides[1] - op.pad[1]};"]
@@ -213,21 +216,21 @@ def filters_outside(window: Window, point: Point) -> list[str]:
     op = window.op
     pixels, pairs = tile_of(point)
     words, tiles = window.words * pixels, -(-op.pixels // pixels)
-    widen = [*each_tile(window, pixels, [*gather(window, pixels), f"scratch += {words};"], []), f"scratch -= {words * tiles};"]
+    widen = each_tile(op, pixels, [*gather(window, pixels), f"scratch += {words};"], step_back(window, pixels))
     tile = [
         "v = weights;",
         *group_lines(window, point, "at", "first"),
         f"o += {pixels * op.filters}, at += {op.channels if point['direct'] else words};",
     ]
     return [
-        *([] if point["direct"] else widen),
+        *([] if point["direct"] else [*widen, f"scratch -= {words * tiles};"]),
         "const int32_t *weights = w;",
         "int8_t *first = y;",
         f"for (const int32_t *k = scale; k != scale + {-(-op.filters // (2 * pairs)) * 6 * pairs}; k += {6 * pairs}) {{",
         f"  const {'int8_t *at = x' if point['direct'] else 'int32_t *at = scratch'};",
         "  const int32_t *v = weights;",
         "  int8_t *o = first;",
-        *indent(each_tile(window, pixels, tile, [f"o -= {pixels_left(op, pixels) * op.filters};"], walks=False)),
+        *indent(each_tile(op, pixels, tile, [f"o -= {repeated(op, pixels) * op.filters};"])),
         f"  weights = v, first += {2 * pairs};",
         "}",
     ]

@@ -1,4 +1,4 @@
-"""What a program calls, as an attribute of it: to find that out behind unrolled loops takes several times as long as ahead of them.
+"""What a program calls, as an attribute of it: found ahead of unrolling, behind which there is several times as much to look at.
 
 y[i] = exp(x[i])     ->     the same, and calls(function) == {"exp"}
 """

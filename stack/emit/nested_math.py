@@ -17,8 +17,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from stack.emit.calls import calls
-from stack.emit.vector_math import FUNCTIONS, has_math, is_math
+from stack.emit.vector_math import calls_math, has_math, is_math
 
 
 @dataclass
@@ -113,7 +112,7 @@ def flatten(node: tirx.SeqStmt) -> tirx.Stmt:
 
 @tirx.transform.prim_func_pass(opt_level=0, name="nested_math")
 def nested_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
-    if not calls(function) & FUNCTIONS.keys():
+    if not calls_math(function):
         return function
     return function.with_body(
         tvm_ffi.structural_map(function.body, [(tirx.BufferStore, store), (tirx.Bind, bind), (tirx.SeqStmt, flatten)])

@@ -174,6 +174,11 @@ def has_math(node: tirx.Expr | tirx.Stmt) -> bool:
     return any(found)
 
 
+def calls_math(function: tirx.PrimFunc) -> bool:
+    """Whether there is one of `FUNCTIONS` in it, by its own name or by that of `name_call`."""
+    return not FUNCTIONS.keys().isdisjoint(name.removeprefix(PREFIX) for name in calls(function))
+
+
 def expand_call(call: tvm.ir.Call) -> tirx.Expr:
     if not is_math(call):
         return call
@@ -184,7 +189,7 @@ def expand_call(call: tvm.ir.Call) -> tirx.Expr:
 @tirx.transform.prim_func_pass(opt_level=0, name="name_vector_math")
 def name_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Save the functions from `LowerIntrin`."""
-    if not calls(function) & FUNCTIONS.keys():
+    if not calls_math(function):
         return function
     return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, name_call)))
 
@@ -192,6 +197,6 @@ def name_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: t
 @tirx.transform.prim_func_pass(opt_level=0, name="expand_vector_math")
 def expand_vector_math(function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
     """Put the arithmetic in their place; last, since the analysers in other passes do not know vectors of `bool`."""
-    if not calls(function) & FUNCTIONS.keys():
+    if not calls_math(function):
         return function
     return function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, expand_call)))
